@@ -1,6 +1,16 @@
 #![doc = "The engine of unified-scheduler."]
 
+pub mod clock;
 pub mod error;
+pub mod execution;
+pub mod id;
+pub mod job;
+pub mod plan;
+pub mod policy;
+pub mod schedule;
+mod seconds;
+pub mod settle;
+pub mod store;
 pub mod time;
 
 pub use error::{Error, ErrorKind, Fault, Result};

@@ -1,0 +1,301 @@
+//! What to do with a job that is due: run, queue or skip which of its occurrences, and when is next.
+//!
+//! Pure: the same job, open executions, time and calendars give the same plan (but for the ids of the
+//! records). The store calls it inside the atomic step of a claim; see [`crate::store::Planner`].
+//!
+//! # How a plan is made
+//!
+//! 1. The occurrences that have come due since the job's stored due time are listed. Work is bounded:
+//!    beyond [`WINDOW`] of them the older ones are one range, however long the downtime was.
+//! 2. Each is sorted out: skipped on request, excluded by a calendar, or a candidate.
+//! 3. The misfire policy turns the candidates into targets: one for all, one each, or none.
+//! 4. The overlap policy decides for each target, from the executions that are open now, whether it
+//!    starts, waits or is skipped.
+//! 5. The next due time follows from the last occurrence accounted for, never from now.
+
+use std::sync::Arc;
+
+use crate::execution::{Execution, SkipReason};
+use crate::id::IdSource;
+use crate::job::{EndReason, Job, due_with_jitter};
+use crate::policy::{Misfire, Overlap};
+use crate::schedule::{Calendars, CompiledSchedule};
+use crate::settle::{self, Ending};
+use crate::store::{Completion, Disposition, Live, NextDue, Plan, Planned, Planner};
+use crate::time::Timestamp;
+
+/// How many missed occurrences are looked at one by one.
+pub const WINDOW: usize = 1000;
+
+/// How far the occurrences before the window are counted; above that their number is a lower bound.
+const COUNT_CAP: u64 = 10_000;
+
+/// The engine's planner.
+#[derive(Debug, Clone)]
+pub struct EnginePlanner {
+    ids: Arc<IdSource>,
+}
+
+impl EnginePlanner {
+    /// A planner that takes the ids of its records from `ids`.
+    pub fn new(ids: Arc<IdSource>) -> Self {
+        Self { ids }
+    }
+}
+
+impl Planner for EnginePlanner {
+    fn plan(&self, job: &Job, live: Live, now: Timestamp, calendars: &Calendars) -> Plan {
+        match (job.definition.compiled(), job.due) {
+            (Ok(schedule), Some(due)) => {
+                Planning { ids: &self.ids, job, schedule, first: due.due_at, now }.plan(live, calendars)
+            }
+            (Ok(_), None) => unchanged(job, NextDue::Ended(EndReason::Exhausted)),
+            (Err(faults), _) => {
+                let reasons: Vec<String> = faults.iter().map(ToString::to_string).collect();
+                unchanged(job, NextDue::SetAside(format!("schedule: {}", reasons.join("; "))))
+            }
+        }
+    }
+
+    fn lost(&self, job: Option<&Job>, execution: &Execution, now: Timestamp) -> Completion {
+        settle::settle(job, execution, Ending::lost(execution, now), &self.ids)
+    }
+}
+
+fn unchanged(job: &Job, next: NextDue) -> Plan {
+    Plan { records: Vec::new(), next, skip_next: job.skip_next, n_fired: job.n_fired, cancel_running: false }
+}
+
+/// Occurrences that share one fate: one of them, or a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Span {
+    first: Timestamp,
+    last: Timestamp,
+    n: u64,
+}
+
+impl Span {
+    fn one(t: Timestamp) -> Self {
+        Self { first: t, last: t, n: 1 }
+    }
+
+    /// This span, made to reach to the end of a later one.
+    fn join(self, later: Span) -> Self {
+        Self { first: self.first, last: later.last, n: self.n + later.n }
+    }
+}
+
+/// One plan in the making.
+struct Planning<'a> {
+    ids: &'a IdSource,
+    job: &'a Job,
+    schedule: &'a CompiledSchedule,
+    /// The job's stored due time: the first occurrence to account for, and a point of the grid.
+    first: Timestamp,
+    now: Timestamp,
+}
+
+/// The occurrences to account for, sorted out.
+#[derive(Default)]
+struct Sorted {
+    skipped: Vec<(Span, SkipReason, String)>,
+    candidates: Vec<Span>,
+    last: Timestamp,
+    skip_next: u32,
+}
+
+impl Planning<'_> {
+    fn plan(&self, live: Live, calendars: &Calendars) -> Plan {
+        let mut sorted = self.sort(calendars);
+        let targets = self.targets(&mut sorted);
+        let mut plan = unchanged(self.job, NextDue::Ended(EndReason::Exhausted));
+        plan.skip_next = sorted.skip_next;
+        for (span, reason, detail) in std::mem::take(&mut sorted.skipped) {
+            plan.records.push(self.record(span, Disposition::Skip(reason, detail)));
+        }
+        let fired_before = plan.n_fired;
+        self.decide(targets, live, &mut plan);
+        plan.records.sort_by_key(|r| r.due_at);
+        plan.next = self.next(&plan, sorted.last, plan.n_fired > fired_before);
+        plan
+    }
+
+    /// Lists what has come due, and sorts it out. Work is bounded by [`WINDOW`].
+    fn sort(&self, calendars: &Calendars) -> Sorted {
+        let due = self.come_due();
+        let mut sorted = Sorted { last: self.first, skip_next: self.job.skip_next, ..Sorted::default() };
+        let window_starts = due.first().copied().unwrap_or(self.first);
+        if window_starts > self.first {
+            // More than the window holds: the older ones are one range.
+            let before = Timestamp::from_millis(window_starts.as_millis() - 1);
+            let n = self.schedule.count_until(self.first, before, self.first, COUNT_CAP).n.max(1);
+            let last = self
+                .schedule
+                .last_until(self.first, before, self.first, 1)
+                .last()
+                .copied()
+                .unwrap_or(self.first);
+            sorted.candidates.push(Span { first: self.first, last, n });
+            sorted.skip_next = sorted.skip_next.saturating_sub(u32::try_from(n).unwrap_or(u32::MAX));
+            sorted.last = last;
+        }
+        // Neighbors with the same fate share a record, as long as no candidate lies between them.
+        let mut joins = false;
+        for t in due {
+            sorted.last = t;
+            let fate = if sorted.skip_next > 0 {
+                sorted.skip_next -= 1;
+                Some((SkipReason::Requested, String::new()))
+            } else {
+                self.schedule.excluded(t, calendars).map(|why| (SkipReason::Excluded, why))
+            };
+            match fate {
+                Some((reason, why)) => {
+                    skip(&mut sorted.skipped, Span::one(t), reason, why, joins);
+                    joins = true;
+                }
+                None => {
+                    sorted.candidates.push(Span::one(t));
+                    joins = false;
+                }
+            }
+        }
+        sorted
+    }
+
+    /// The last [`WINDOW`] nominal due times whose fire time has come, ascending; the stored one is
+    /// always among what has come due.
+    fn come_due(&self) -> Vec<Timestamp> {
+        let mut ask = WINDOW;
+        loop {
+            let mut due = self.schedule.last_until(self.first, self.now, self.first, ask);
+            let complete = due.len() < ask;
+            // With jitter, the newest may have come due but not yet be ready to fire.
+            while due.last().is_some_and(|t| {
+                *t != self.first && t.saturating_add(self.schedule.jitter_offset(*t)) > self.now
+            }) {
+                due.pop();
+            }
+            if due.is_empty() && !complete {
+                ask = ask.saturating_mul(2);
+                continue;
+            }
+            if complete && due.first() != Some(&self.first) {
+                // A grid that no longer holds the stored time (an edit elsewhere): it still counts.
+                due.insert(0, self.first);
+            }
+            return due;
+        }
+    }
+
+    /// What the misfire policy makes of the candidates; what it drops goes to the skipped.
+    fn targets(&self, sorted: &mut Sorted) -> Vec<Span> {
+        let mut candidates = std::mem::take(&mut sorted.candidates);
+        let late = |span: &Span| self.now.since(span.last);
+        match self.job.definition.misfire {
+            Misfire::RunOnce => {}
+            Misfire::Skip { grace } => {
+                candidates.retain(|span| {
+                    let keep = late(span) <= grace;
+                    if !keep {
+                        let why = "later than its grace".to_owned();
+                        skip(&mut sorted.skipped, *span, SkipReason::Misfire, why, true);
+                    }
+                    keep
+                });
+            }
+            Misfire::RunAll { limit } => {
+                let keep_from = candidates.len().saturating_sub(limit.max(1) as usize);
+                for span in candidates.drain(..keep_from) {
+                    let why = "more were missed than the limit lets run".to_owned();
+                    skip(&mut sorted.skipped, span, SkipReason::Misfire, why, true);
+                }
+                return candidates;
+            }
+        }
+        candidates.into_iter().reduce(Span::join).into_iter().collect()
+    }
+
+    /// What the overlap policy makes of each target.
+    fn decide(&self, targets: Vec<Span>, live: Live, plan: &mut Plan) {
+        let limit = self.job.definition.schedule.limit.unwrap_or(u64::MAX);
+        let Live { mut running, mut queued } = live;
+        for (i, target) in targets.into_iter().enumerate() {
+            if plan.n_fired >= limit {
+                return;
+            }
+            let overlap = self.job.definition.overlap;
+            let disposition = if i > 0 {
+                // The rest of what `run all` asked for waits its turn.
+                Disposition::Queue
+            } else if running < overlap.max_running() && (queued == 0 || matches!(overlap, Overlap::Skip)) {
+                Disposition::Start
+            } else {
+                match overlap {
+                    Overlap::Skip | Overlap::Allow { .. } => overlapped(running),
+                    Overlap::QueueOne if queued > 0 => overlapped(running),
+                    Overlap::QueueOne => Disposition::Queue,
+                    Overlap::CancelRunning => {
+                        plan.cancel_running = running > 0;
+                        if queued > 0 { overlapped(running) } else { Disposition::Queue }
+                    }
+                }
+            };
+            match disposition {
+                Disposition::Start => running += 1,
+                Disposition::Queue => queued += 1,
+                Disposition::Skip(..) => {}
+            }
+            if !matches!(disposition, Disposition::Skip(..)) {
+                plan.n_fired += 1;
+            }
+            plan.records.push(self.record(target, disposition));
+        }
+    }
+
+    fn record(&self, span: Span, disposition: Disposition) -> Planned {
+        Planned {
+            id: self.ids.execution(self.now),
+            due_at: span.first,
+            covers_until: (span.last > span.first).then_some(span.last),
+            n_occurrences: span.n,
+            next_due_at: self.schedule.next_after(span.last, self.first),
+            disposition,
+        }
+    }
+
+    fn next(&self, plan: &Plan, last: Timestamp, fired: bool) -> NextDue {
+        if self.job.definition.schedule.limit.is_some_and(|limit| plan.n_fired >= limit) {
+            return NextDue::Ended(EndReason::Limit);
+        }
+        if fired && self.schedule.from_completion().is_some() {
+            return NextDue::AfterCompletion;
+        }
+        match self.schedule.next_after(last, self.first) {
+            Some(due_at) => NextDue::At(due_with_jitter(self.schedule, due_at)),
+            None => NextDue::Ended(EndReason::Exhausted),
+        }
+    }
+}
+
+fn overlapped(running: u32) -> Disposition {
+    Disposition::Skip(SkipReason::Overlap, format!("{running} running"))
+}
+
+/// Adds a span to the skipped; with `joins`, to the last one when that has the same fate.
+fn skip(
+    skipped: &mut Vec<(Span, SkipReason, String)>,
+    span: Span,
+    reason: SkipReason,
+    detail: String,
+    joins: bool,
+) {
+    match skipped.last_mut() {
+        Some((last, last_reason, last_detail))
+            if joins && *last_reason == reason && *last_detail == detail && last.last < span.first =>
+        {
+            *last = last.join(span);
+        }
+        _ => skipped.push((span, reason, detail)),
+    }
+}
