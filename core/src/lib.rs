@@ -1,6 +1,7 @@
 #![doc = "The engine of unified-scheduler."]
 
 pub mod error;
+pub mod schedule;
 pub mod time;
 
 pub use error::{Error, ErrorKind, Fault, Result};
