@@ -33,10 +33,9 @@ pub fn resolve(parameters: &Map<String, Value>, secrets: &dyn Secrets) -> Result
 fn resolve_value(value: &Value, secrets: &dyn Secrets) -> Result<Value> {
     match value {
         Value::Object(map) => match (map.len(), map.get("$secret")) {
-            (1, Some(Value::String(name))) => secrets
-                .get(name)
-                .map(Value::String)
-                .ok_or_else(|| Error::not_found("secret", name)),
+            (1, Some(Value::String(name))) => {
+                secrets.get(name).map(Value::String).ok_or_else(|| Error::not_found("secret", name))
+            }
             _ => resolve(map, secrets).map(Value::Object),
         },
         Value::Array(items) => {

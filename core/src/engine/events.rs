@@ -11,6 +11,7 @@ use crate::event::Event;
 const BACKLOG: usize = 8192;
 
 /// Where events go out.
+#[derive(Clone)]
 pub(crate) struct Events(broadcast::Sender<Event>);
 
 impl Events {

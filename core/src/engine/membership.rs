@@ -64,11 +64,8 @@ impl Membership {
     /// Asks until the store lets the node in; `None` when the engine ends before.
     async fn join(&mut self) -> Option<NodeRef> {
         loop {
-            let request = JoinRequest {
-                id: self.id.clone(),
-                ttl: self.engine.options.lease,
-                info: self.engine.info(),
-            };
+            let request =
+                JoinRequest { id: self.id.clone(), ttl: self.engine.options.lease, info: self.engine.info() };
             let asked = self.engine.clock.steady();
             let answer = tokio::select! {
                 biased;
@@ -123,8 +120,7 @@ impl Membership {
 
     async fn beat(&mut self, node: &NodeRef) -> Beat {
         let engine = &self.engine;
-        let request =
-            HeartbeatRequest { node: node.clone(), ttl: engine.options.lease, info: engine.info() };
+        let request = HeartbeatRequest { node: node.clone(), ttl: engine.options.lease, info: engine.info() };
         let asked = engine.clock.steady();
         match engine.call("heartbeat", engine.store.heartbeat(request)).await {
             Ok(HeartbeatOutcome::Renewed { now, cancel, overdue }) => {
@@ -161,7 +157,9 @@ impl Membership {
             }
             for execution in reaped.ended {
                 tracing::warn!(execution_id = %execution.id, job_id = %execution.job_id, "lost with its node");
-                engine.events.tell(|| Event::ExecutionEnded { execution: Box::new(execution), retry_at: None });
+                engine
+                    .events
+                    .tell(|| Event::ExecutionEnded { execution: Box::new(execution), retry_at: None });
             }
             if !reaped.more || engine.ended.is_cancelled() {
                 return;

@@ -65,8 +65,16 @@ impl Options {
         };
         check(self.concurrency >= 1, "concurrency", "is 0; at least 1");
         check(self.concurrency <= 100_000, "concurrency", "is above 100000");
-        check(self.lease >= Duration::from_secs(1), "lease_seconds", "is below 1; a node must have time to renew");
-        check(self.poll >= Duration::from_millis(100), "poll_seconds", "is below 0.1; that would be a busy loop");
+        check(
+            self.lease >= Duration::from_secs(1),
+            "lease_seconds",
+            "is below 1; a node must have time to renew",
+        );
+        check(
+            self.poll >= Duration::from_millis(100),
+            "poll_seconds",
+            "is below 0.1; that would be a busy loop",
+        );
         check((1..=10_000).contains(&self.claim_batch), "claim_batch", "is not from 1 to 10000");
         check((1..=10_000).contains(&self.record_batch), "record_batch", "is not from 1 to 10000");
         check(self.call_timeout >= Duration::from_millis(100), "call_timeout_seconds", "is below 0.1");
@@ -82,5 +90,7 @@ pub(crate) fn host_name() -> String {
         .ok()
         .or_else(|| std::env::var("HOSTNAME").ok())
         .or_else(|| std::env::var("COMPUTERNAME").ok());
-    name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "node".to_owned())
+    name.map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "node".to_owned())
 }

@@ -119,7 +119,11 @@ impl Recorder {
     }
 
     /// Asks until there is an answer, or the engine ends.
-    async fn complete(&self, node: &NodeRef, completions: &[Completion]) -> Result<Vec<CompleteOutcome>, Error> {
+    async fn complete(
+        &self,
+        node: &NodeRef,
+        completions: &[Completion],
+    ) -> Result<Vec<CompleteOutcome>, Error> {
         let mut failures = 0;
         loop {
             let request = CompleteRequest { node, completions };

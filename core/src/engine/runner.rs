@@ -5,7 +5,6 @@
 //! has a grace to do so by itself; then its future is dropped. When the node's epoch is dead nothing is
 //! recorded: the execution belongs to somebody else by then.
 
-use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -149,11 +148,7 @@ impl Drop for Guard {
 }
 
 /// What is recorded, from why it was asked to stop (if it was) and what the handler answered (if it did).
-fn ending(
-    stop: Option<StopReason>,
-    answer: Option<Result<Outcome, HandlerError>>,
-    ctx: &Context,
-) -> Ending {
+fn ending(stop: Option<StopReason>, answer: Option<Result<Outcome, HandlerError>>, ctx: &Context) -> Ending {
     let now = ctx.now();
     let mut ending = match (stop, answer) {
         (Some(StopReason::Timeout), answer) => {
@@ -165,10 +160,8 @@ fn ending(
         }
         // What ended well all the same is not turned into a failure.
         (_, Some(Ok(outcome))) => {
-            let mut ending = Ending::new(
-                if outcome.status.is_final() { outcome.status } else { Status::Success },
-                now,
-            );
+            let mut ending =
+                Ending::new(if outcome.status.is_final() { outcome.status } else { Status::Success }, now);
             ending.result = Some(outcome.result);
             ending
         }
