@@ -20,7 +20,7 @@ impl State {
             return ClaimOutcome::Refused;
         }
         let mut batch = ClaimBatch { now, ..ClaimBatch::default() };
-        let (picked, more_pending) = self.pick_pending(request, now);
+        let (picked, more_pending) = self.pick_pending(request, &mut batch);
         for id in picked {
             batch.claimed.extend(self.start(&id, request.node, now));
         }
@@ -39,14 +39,15 @@ impl State {
     }
 
     /// The pending executions to start, at most as many as asked for, and whether there are more.
-    fn pick_pending(&self, request: ClaimRequest<'_>, now: Timestamp) -> (Vec<ExecutionId>, bool) {
+    fn pick_pending(&self, request: ClaimRequest<'_>, batch: &mut ClaimBatch) -> (Vec<ExecutionId>, bool) {
         let mut picked = Vec::new();
         let mut slots: BTreeMap<&JobId, u32> = BTreeMap::new();
-        for id in self.executions.states.waiting.due(request.handlers, now) {
+        for id in self.executions.states.waiting.due(request.handlers, batch.now) {
             let Some(execution) = self.executions.get(id) else { continue };
             let job = &execution.job_id;
             let free = slots.entry(job).or_insert_with(|| self.free_slots(job));
             if *free == 0 {
+                batch.blocked = true;
                 continue;
             }
             if picked.len() >= request.limit {

@@ -81,6 +81,10 @@ impl Nodes {
         found
     }
 
+    fn any_overdue(&self, now: Timestamp) -> bool {
+        self.rows.values().any(|row| !row.node.dead && now > row.node.lease_until)
+    }
+
     pub(super) fn list(&self, now: Timestamp) -> Vec<Node> {
         self.rows.values().filter(|row| is_shown(row, now)).map(|row| row.node.clone()).collect()
     }
@@ -99,7 +103,8 @@ impl State {
         row.node.info = info;
         let owned = self.executions.owned_by(&node);
         let cancel = owned.filter(|e| e.cancel_requested).map(|e| e.id).collect();
-        HeartbeatOutcome::Renewed { now, cancel }
+        let overdue = self.nodes.any_overdue(now) || self.left_by_the_dead().next().is_some();
+        HeartbeatOutcome::Renewed { now, cancel, overdue }
     }
 
     pub(super) fn reap(&mut self, request: ReapRequest, planner: &dyn Planner, now: Timestamp) -> Reaped {
