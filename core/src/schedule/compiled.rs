@@ -14,7 +14,7 @@ use crate::error::Fault;
 use crate::time::Timestamp;
 
 /// Longer offsets are mistakes: jitter spreads load, it does not plan.
-const LONGEST_JITTER: Duration = Duration::from_secs(86_400);
+const LONGEST_JITTER: Duration = Duration::from_hours(24);
 
 /// How many due times lie in a span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,7 +150,7 @@ fn period(every: Duration) -> Result<i64, Fault> {
     if every.is_zero() {
         return fault("the interval is zero", "use 0.001 or more");
     }
-    if every.subsec_nanos() % 1_000_000 != 0 {
+    if !every.subsec_nanos().is_multiple_of(1_000_000) {
         return fault("the interval is not a whole number of milliseconds", "use at most three decimals");
     }
     let longest = Timestamp::MAX.since(Timestamp::EPOCH);

@@ -91,7 +91,7 @@ impl Cron {
         });
         match (spec, Zone::find(&self.timezone, "timezone")) {
             (Ok(spec), Ok(zone)) => {
-                let text = describe::describe(&self.expression, &spec, zone.name());
+                let text = describe::describe(&spec, zone.name());
                 Ok(CompiledCron {
                     spec,
                     zone,

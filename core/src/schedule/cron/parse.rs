@@ -202,8 +202,8 @@ impl Reader<'_> {
         if !self.faults.is_empty() {
             return Err(self.faults);
         }
-        let real_time = spec.hours == 0x00ff_ffff
-            || hour.is_some_and(|piece| piece.text.starts_with('*') && !piece.text.contains(','));
+        let open = hour.is_some_and(|piece| piece.text.starts_with('*') && !piece.text.contains(','));
+        let real_time = spec.hours == 0x00ff_ffff || (open && spec.hours.count_ones() > 1);
         Ok(Spec { real_time, ..spec })
     }
 
@@ -325,7 +325,7 @@ impl Reader<'_> {
                 if item.text.is_empty() { "a value is missing" } else { "nothing stands before `/`" };
             return Err(item.fault(message).help(format!("write `*` for every {}", kind.name)));
         }
-        let step = step.map(|step| self.step(kind, step)).transpose()?;
+        let step = step.map(|step| self.stride(kind, step)).transpose()?;
         if let Some(rest) = base.without_first('H') {
             return self.hashed(kind, base, rest, step);
         }
@@ -361,27 +361,32 @@ impl Reader<'_> {
         first: Piece<'_>,
         last: Piece<'_>,
     ) -> Result<(i64, i64), Fault> {
-        let (start, raw_end) = (self.value(kind, first)?, self.value(kind, last)?);
-        // Sunday ends a week as well as it begins one: `5-7` is Friday to Sunday.
-        let sunday_last = kind.name == WEEKDAY.name && raw_end == 0 && last.text == "7";
-        let end = if sunday_last && start > 0 { 7 } else { raw_end };
+        let (start, end) = (self.value(kind, first)?, self.value(kind, last)?);
+        // Sunday ends a week as well as it begins one: `5-7` and `5-0` are Friday to Sunday.
+        let week = kind.name == WEEKDAY.name && end == 0;
+        if week && start == 0 && first.text != "7" && last.text == "7" {
+            return Ok((0, 6));
+        }
+        let end = if week && start > 0 { 7 } else { end };
         let wraps = end < start;
         if wraps && (self.dialect == Dialect::Croniter || kind.name == YEAR.name) {
             return Err(base
                 .fault(format!("the range `{}` runs backwards", short(base.text)))
                 .help("write it as two ranges with a comma between"));
         }
-        // `0-7` is the whole week.
-        Ok(if sunday_last && first.text == "0" { (0, 6) } else { (start, end) })
+        Ok((start, end))
     }
 
-    fn step(&self, kind: &Kind, step: Piece<'_>) -> Result<i64, Fault> {
+    /// The step of an item.
+    fn stride(&self, kind: &Kind, step: Piece<'_>) -> Result<i64, Fault> {
         let n = number(step)?;
+        let longest = kind.max - kind.min;
         if n == 0 {
             return Err(step.fault("a step of 0 leads nowhere").help("use 1 or more"));
         }
-        if n > kind.max - kind.min {
-            let help = format!("use 1 to {}, or name the {} itself", kind.max - kind.min, kind.name);
+        // croniter reads such a step as the first value alone, and stored documents may rely on it.
+        if n > longest && self.dialect == Dialect::Standard {
+            let help = format!("use 1 to {longest}, or name the {} itself", kind.name);
             return Err(step
                 .fault(format!("a step of {n} is longer than the {} field", kind.name))
                 .help(help));
@@ -485,4 +490,174 @@ fn number(piece: Piece<'_>) -> Result<i64, Fault> {
 
 fn as_bits(values: Vec<i64>) -> u64 {
     values.into_iter().fold(0, |set, value| set | 1 << value)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::spec::bits;
+    use super::*;
+
+    fn standard(expression: &str) -> Result<Spec, Vec<Fault>> {
+        parse(expression, Dialect::Standard, "job")
+    }
+
+    fn values(set: u64) -> Vec<i64> {
+        bits(set).collect()
+    }
+
+    #[test]
+    fn every_fault_has_its_position_and_says_what_is_wrong() {
+        for (expression, position, message) in [
+            ("", 0, "the expression is empty"),
+            ("   ", 0, "the expression is empty"),
+            ("0 3 * *", 6, "4 fields can't be read"),
+            ("0 0 3 * * * * 9", 14, "8 fields can't be read"),
+            ("61 3 * * *", 0, "minute 61 is above 59"),
+            ("0 25 * * *", 2, "hour 25 is above 23"),
+            ("  0  25 * * *", 5, "hour 25 is above 23"),
+            ("0 1,2,24 * * *", 6, "hour 24 is above 23"),
+            ("0 0 0 * *", 4, "day 0 is below 1"),
+            ("0 0 1-32 * *", 6, "day 32 is above 31"),
+            ("0 0 * 13 *", 6, "month 13 is above 12"),
+            ("0 0 * FOO *", 6, "`FOO` is not a month"),
+            ("0 0 * * 8", 8, "weekday 8 is above 7"),
+            ("0 0 * * L", 8, "`L` alone is not a weekday"),
+            ("0 0 * * 5#6", 10, "no month has a weekday number 6"),
+            ("*/0 * * * *", 2, "a step of 0 leads nowhere"),
+            ("*/100 * * * *", 2, "a step of 100 is longer than the minute field"),
+            ("/5 * * * *", 0, "nothing stands before `/`"),
+            ("1,,2 * * * *", 2, "a value is missing"),
+            ("5- * * * *", 2, "a minute is missing"),
+            ("-5 * * * *", 0, "a minute is missing"),
+            ("? * * * *", 0, "`?` can't stand for a minute"),
+            ("0 0 L-31 * *", 6, "no month has a day 31 before its last"),
+            ("H(5-2) * * * *", 1, "the range of `H` runs backwards"),
+            ("Hx * * * *", 1, "`H` is followed by something unknown"),
+            ("0 0 0 1 1 ? 1969", 12, "year 1969 is below 1970"),
+            ("0 0 0 1 1 ? 2030-2027", 12, "the range `2030-2027` runs backwards"),
+            ("@reboot", 0, "`@reboot` is not a time"),
+            ("@fortnightly", 0, "there is no nickname `@fortnightly`"),
+            ("@daily 5", 0, "`@daily` stands alone"),
+            ("0 ü * * *", 2, "`ü` is not a hour"),
+        ] {
+            let faults = standard(expression).expect_err(expression);
+            assert_eq!(
+                (faults[0].position, faults[0].message.as_str()),
+                (Some(position), message),
+                "{expression}"
+            );
+        }
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let faults = standard("60 24 32 13 8").unwrap_err();
+        assert_eq!(faults.iter().map(|f| f.position.unwrap()).collect::<Vec<_>>(), [0, 3, 6, 9, 12]);
+    }
+
+    #[test]
+    fn the_two_dialects_put_seconds_at_different_ends() {
+        let first = standard("15 0 3 * * *").unwrap();
+        let last = parse("0 3 * * * 15", Dialect::Croniter, "job").unwrap();
+        assert_eq!(first, last);
+        assert_eq!(
+            (values(first.seconds), values(first.minutes), values(first.hours)),
+            (vec![15], vec![0], vec![3])
+        );
+    }
+
+    #[test]
+    fn what_croniter_refuses_is_refused_in_its_dialect() {
+        for expression in [
+            "0 22-2 * * *",
+            "0 0 ? * 1",
+            "0 0 15W * *",
+            "0 0 LW * *",
+            "0 0 L-3 * *",
+            "H * * * *",
+            "R * * * *",
+            "0 0 * * 5L",
+            "0 0 * * FRI-MON",
+            "0 0 3 * * * 2027",
+            "@reboot",
+        ] {
+            assert!(parse(expression, Dialect::Croniter, "job").is_err(), "{expression}");
+        }
+    }
+
+    #[test]
+    fn ranges_wrap_and_sunday_has_two_numbers() {
+        assert_eq!(values(standard("0 22-2 * * *").unwrap().hours), [0, 1, 2, 22, 23]);
+        assert_eq!(values(standard("0 22-4/2 * * *").unwrap().hours), [0, 2, 4, 22]);
+        assert_eq!(values(standard("0 0 * NOV-FEB *").unwrap().months), [1, 2, 11, 12]);
+        for (text, days) in [
+            ("FRI-MON", vec![0, 1, 5, 6]),
+            ("friday-monday", vec![0, 1, 5, 6]),
+            ("5-7", vec![0, 5, 6]),
+            ("SAT-SUN", vec![0, 6]),
+            ("7", vec![0]),
+            ("0-7", vec![0, 1, 2, 3, 4, 5, 6]),
+            ("7-2", vec![0, 1, 2]),
+            ("1-7", vec![0, 1, 2, 3, 4, 5, 6]),
+            ("7-7", vec![0]),
+        ] {
+            let spec = standard(&format!("0 0 * * {text}")).unwrap();
+            assert_eq!(values(spec.weekdays.plain), days, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_hash_is_stable_inside_its_range_and_spread_over_jobs() {
+        let minute = |job: &str| values(parse("H H(0-7) H * *", Dialect::Standard, job).unwrap().minutes)[0];
+        assert_eq!((minute("job"), minute("backup")), (minute("job"), minute("backup")));
+        let different: std::collections::BTreeSet<i64> =
+            (0..100).map(|i| minute(&format!("job-{i}"))).collect();
+        assert!(different.len() > 30);
+        for i in 0..200 {
+            let spec = parse("H/15 H(0-7) H * *", Dialect::Standard, &format!("job-{i}")).unwrap();
+            let minutes = values(spec.minutes);
+            assert!(minutes.len() == 4 && minutes[0] < 15 && minutes[3] == minutes[0] + 45);
+            assert!(values(spec.hours)[0] <= 7 && values(spec.days.plain)[0] <= 28);
+        }
+    }
+
+    #[test]
+    fn only_open_hours_run_in_real_time() {
+        for (expression, real_time) in [
+            ("0 * * * *", true),
+            ("0 */2 * * *", true),
+            ("0 0-23 * * *", true),
+            ("0 2 * * *", false),
+            ("0 1,2 * * *", false),
+            ("0 0/2 * * *", false),
+            ("0 H * * *", false),
+        ] {
+            assert_eq!(standard(expression).unwrap().real_time, real_time, "{expression}");
+        }
+    }
+
+    #[test]
+    fn an_endless_expression_is_refused_unread() {
+        assert!(standard(&"1,".repeat(1 << 20)).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "\\PC{0,40}") {
+            let _ = standard(&text);
+            let _ = parse(&text, Dialect::Croniter, &text);
+        }
+
+        #[test]
+        fn no_text_of_cron_letters_panics(text in "[0-9*/,?LWHRlwh#() @a-z\\-]{0,30}") {
+            for dialect in [Dialect::Standard, Dialect::Croniter] {
+                if let Ok(spec) = parse(&text, dialect, "job") {
+                    let _ = spec.next(0);
+                }
+                let _ = parse(&format!("{text} * {text} * {text}"), dialect, "job");
+            }
+        }
+    }
 }
