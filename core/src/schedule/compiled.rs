@@ -408,3 +408,143 @@ fn span(millis: i64) -> String {
     }
     words.join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{Exclusions, Fold, Gap};
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn fields(schedule: &Schedule) -> Vec<String> {
+        schedule.compile("job").unwrap_err().into_iter().map(|fault| fault.field).collect()
+    }
+
+    #[test]
+    fn all_faults_are_told_with_their_fields() {
+        let t = at("2026-01-01T00:00:00Z");
+        let schedule = Schedule::cron_in("61 3 * * *", "Europe/Berln").starting(t).until(t).limit(0);
+        assert_eq!(fields(&schedule), ["expression", "timezone", "end", "limit"]);
+        for every in [Duration::ZERO, Duration::from_nanos(1), Duration::from_micros(1500), Duration::MAX] {
+            assert_eq!(fields(&Schedule::every(every)), ["interval_seconds"], "{every:?}");
+        }
+        let minute = Schedule::every(Duration::from_mins(1));
+        assert_eq!(fields(&minute.clone().jitter(Duration::from_secs(61))), ["jitter_seconds"]);
+        assert_eq!(fields(&minute.in_timezone("Mars/Base")), ["exclude.timezone"]);
+        assert_eq!(fields(&Schedule::cron("0 0 30 2 *")), ["expression"]);
+        assert_eq!(fields(&Schedule::cron(" ".repeat(2000))), ["expression"]);
+    }
+
+    #[test]
+    fn an_interval_is_first_due_at_once_or_on_its_grid() {
+        let (t, minute) = (at("2026-01-01T00:00:20Z"), Schedule::every(Duration::from_mins(1)));
+        let first = |schedule: &Schedule| schedule.compile("job").unwrap().first_due(t).unwrap().to_string();
+        assert_eq!(first(&minute), "2026-01-01T00:00:20.000Z");
+        assert_eq!(first(&minute.clone().starting(at("2026-02-01T00:00:00Z"))), "2026-02-01T00:00:00.000Z");
+        assert_eq!(first(&minute.anchored_at(at("2030-01-01T00:00:05Z"))), "2026-01-01T00:01:05.000Z");
+        let past = at("2020-01-01T00:00:00Z");
+        assert_eq!(first(&Schedule::once(past)), "2020-01-01T00:00:00.000Z");
+        assert_eq!(Schedule::manual().compile("job").unwrap().first_due(t), None);
+    }
+
+    #[test]
+    fn bounds_are_part_of_the_schedule() {
+        let (start, end) = (at("2026-01-01T03:00:00Z"), at("2026-01-03T03:00:00Z"));
+        let daily = Schedule::cron("0 3 * * *").starting(start).until(end).compile("job").unwrap();
+        let all: Vec<Timestamp> =
+            std::iter::successors(daily.first_due(Timestamp::EPOCH), |t| daily.next_after(*t, *t)).collect();
+        assert_eq!(all.len(), 3);
+        assert_eq!((all[0], all[2]), (start, end));
+        assert_eq!(daily.last_until(Timestamp::MIN, Timestamp::MAX, start, 9), all);
+        assert_eq!(daily.count_until(Timestamp::MIN, Timestamp::MAX, start, 9), Count { n: 3, exact: true });
+        assert_eq!(daily.count_until(Timestamp::MIN, Timestamp::MAX, start, 3), Count { n: 3, exact: true });
+        assert_eq!(daily.count_until(Timestamp::MIN, Timestamp::MAX, start, 2), Count { n: 2, exact: false });
+    }
+
+    #[test]
+    fn the_last_due_times_of_a_crowd_long_ago_are_found() {
+        let seconds = Schedule::cron("* * * * * ? 2020").compile("job").unwrap();
+        let (from, until) = (at("2001-01-01T00:00:00Z"), at("2090-01-01T00:00:00Z"));
+        let last = seconds.last_until(from, until, from, 2);
+        assert_eq!(last, [at("2020-12-31T23:59:58Z"), at("2020-12-31T23:59:59Z")]);
+    }
+
+    #[test]
+    fn nothing_overflows_at_the_ends_of_the_range() {
+        let schedules = [
+            Schedule::every(Duration::from_millis(1)),
+            Schedule::every(Timestamp::MAX.since(Timestamp::EPOCH)),
+            Schedule::cron_in("* * * * *", "Pacific/Kiritimati"),
+            Schedule::cron_in("0 0 1 1 *", "America/New_York"),
+            Schedule::once(Timestamp::MAX),
+            Schedule::manual(),
+        ];
+        let ends = [Timestamp::MIN, Timestamp::EPOCH, Timestamp::MAX];
+        for compiled in schedules.map(|schedule| schedule.compile("job").unwrap()) {
+            for (t, anchor) in ends.iter().flat_map(|t| ends.map(|anchor| (*t, anchor))) {
+                assert!(compiled.next_after(t, anchor).is_none_or(|due| due > t));
+                assert!(compiled.last_until(t, Timestamp::MAX, anchor, 2).len() <= 2);
+                let _ = (compiled.first_due(t), compiled.count_until(Timestamp::MIN, t, anchor, 5));
+            }
+        }
+    }
+
+    #[test]
+    fn exclusions_name_what_they_leave_out() {
+        let exclude: Exclusions =
+            serde_json::from_str(r#"{"weekdays": ["sunday"], "calendars": ["holidays", "absent"]}"#).unwrap();
+        let daily = Schedule::cron_in("0 3 * * *", "Asia/Tokyo").excluding(exclude).compile("job").unwrap();
+        let mut calendars = Calendars::new();
+        let holidays = serde_json::from_str(r#"{"name": "holidays", "dates": ["2026-01-01"]}"#).unwrap();
+        calendars.insert(&holidays).unwrap();
+        let reason = |t: &str| daily.excluded(at(t), &calendars);
+        assert_eq!(reason("2025-12-31T18:00:00Z").unwrap(), "calendar holidays");
+        assert_eq!(reason("2026-01-03T18:00:00Z").unwrap(), "weekday sunday");
+        assert_eq!(reason("2026-01-04T18:00:00Z"), None);
+        assert_eq!(daily.calendars(), ["holidays", "absent"]);
+    }
+
+    #[test]
+    fn schedules_read_as_people_say_them() {
+        let text = |schedule: Schedule| schedule.compile("job").unwrap().describe();
+        assert_eq!(text(Schedule::every(Duration::from_secs(300))), "every 5 minutes");
+        assert_eq!(text(Schedule::every(Duration::from_secs(3600))), "every hour");
+        assert_eq!(text(Schedule::every(Duration::from_secs(5400))), "every 1 hour 30 minutes");
+        assert_eq!(
+            text(Schedule::cron_in("0 3 * * 1-5", "Europe/Berlin")),
+            "at 03:00 on weekdays (Europe/Berlin)"
+        );
+        assert_eq!(text(Schedule::once(Timestamp::EPOCH)), "once at 1970-01-01T00:00:00.000Z");
+    }
+
+    proptest! {
+        #[test]
+        fn the_last_and_the_count_equal_a_walk(
+            expression in prop::sample::select(vec![
+                "*/7 * * * *", "30 2 * * *", "0 1,2 * * *", "*/20 * * * * *", "0 0 1 * *", "* * 1 1 *", "0 3 * * 1-5",
+            ]),
+            zone in prop::sample::select(vec!["UTC", "Europe/Berlin", "Australia/Lord_Howe", "Pacific/Apia"]),
+            both in any::<bool>(),
+            from in 1_300_000_000i64..1_800_000_000,
+            length in 0i64..200_000,
+            k in 1usize..20,
+        ) {
+            let mut schedule = Schedule::cron_in(expression, zone);
+            if let Recurrence::Cron(cron) = &mut schedule.recurrence && both {
+                cron.overlap = Fold::Both;
+                cron.gap = Gap::After;
+            }
+            let compiled = schedule.compile("job").unwrap();
+            let (from, until) = (Timestamp::from_secs(from), Timestamp::from_secs(from + length));
+            let all: Vec<Timestamp> = compiled.steps(from.as_millis(), until).collect();
+            prop_assert!(all.windows(2).all(|pair| pair[0] < pair[1]));
+            prop_assert_eq!(compiled.last_until(from, until, from, k), &all[all.len().saturating_sub(k)..]);
+            let n = all.len() as u64;
+            prop_assert_eq!(compiled.count_until(from, until, from, u64::MAX), Count { n, exact: true });
+        }
+    }
+}

@@ -248,3 +248,92 @@ fn seconds(duration: Duration) -> Value {
 fn shown(value: &Value) -> String {
     format!("`{}`", value.to_string().chars().take(64).collect::<String>())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::Exclusions;
+
+    fn faults(document: Value) -> Vec<(String, String)> {
+        let faults = Schedule::from_document(&document).unwrap_err();
+        faults.into_iter().map(|fault| (fault.field, fault.message)).collect()
+    }
+
+    #[test]
+    fn every_schedule_survives_its_document() {
+        let at = "2026-01-02T03:04:05.678Z".parse().unwrap();
+        let exclude: Exclusions =
+            serde_json::from_value(json!({"dates": ["2026-12-24"], "calendars": ["holidays"]})).unwrap();
+        let schedules = [
+            Schedule::every(Duration::from_millis(1500)).anchored_at(at),
+            Schedule::new(Recurrence::Interval {
+                every: Duration::from_secs(60),
+                anchor: None,
+                from_completion: true,
+            }),
+            Schedule::cron_in("0 3 * * *", "Europe/Berlin").starting(at).limit(3),
+            Schedule::once(at).jitter(Duration::from_millis(1)),
+            Schedule::manual().until(at).excluding(exclude),
+        ];
+        for schedule in schedules {
+            assert_eq!(Schedule::from_document(&schedule.to_document()).unwrap(), schedule);
+            let text = serde_json::to_string(&schedule).unwrap();
+            assert_eq!(serde_json::from_str::<Schedule>(&text).unwrap(), schedule, "{text}");
+        }
+    }
+
+    #[test]
+    fn documents_of_the_existing_backend_are_read() {
+        let document =
+            json!({"type": "interval", "interval_seconds": 60, "expression": "", "timezone": "UTC"});
+        assert_eq!(Schedule::from_document(&document).unwrap(), Schedule::every(Duration::from_mins(1)));
+        let document =
+            json!({"type": "cron", "interval_seconds": null, "expression": "0 3 * * *", "timezone": "UTC"});
+        let Recurrence::Cron(cron) = Schedule::from_document(&document).unwrap().recurrence else { panic!() };
+        assert_eq!(cron, Cron { dialect: Dialect::Croniter, ..Cron::new("0 3 * * *", "UTC") });
+    }
+
+    #[test]
+    fn we_always_write_the_dialect() {
+        assert_eq!(
+            Schedule::cron("0 3 * * *").to_document(),
+            json!({"type": "cron", "expression": "0 3 * * *", "timezone": "UTC", "dialect": "standard",
+                "gap": "shift", "overlap": "first"})
+        );
+        assert_eq!(
+            Schedule::every(Duration::from_secs(300)).to_document(),
+            json!({"type": "interval", "interval_seconds": 300})
+        );
+    }
+
+    #[test]
+    fn all_faults_of_a_document_are_told_with_their_fields() {
+        let document = json!({"type": "cron", "expression": 5, "gap": "jump", "start": "tomorrow", "limit": -1,
+            "jitter_seconds": -2, "exclude": {"dates": ["2026-02-30"]}, "cron": "x", "nothing": null});
+        let fields: Vec<String> = faults(document).into_iter().map(|(field, _)| field).collect();
+        assert_eq!(fields, ["cron", "expression", "gap", "start", "limit", "jitter_seconds", "exclude"]);
+        assert_eq!(faults(json!({}))[0], ("type".into(), "the type is missing".into()));
+        assert_eq!(faults(json!({"type": "hourly"}))[0].1, "there is no type `\"hourly\"`");
+        assert_eq!(faults(json!([]))[0].0, "");
+        assert_eq!(faults(json!({"type": "interval"}))[0].0, "interval_seconds");
+        assert_eq!(faults(json!({"type": "once"}))[0].0, "at");
+        assert_eq!(faults(json!({"type": "cron"}))[0].0, "expression");
+    }
+
+    #[test]
+    fn seconds_may_have_three_decimals_and_no_more() {
+        for (value, millis) in
+            [(json!(0.1), 100), (json!(0.001), 1), (json!(300.25), 300_250), (json!(1e3), 1_000_000)]
+        {
+            let document = json!({"type": "interval", "interval_seconds": value});
+            assert_eq!(
+                Schedule::from_document(&document).unwrap(),
+                Schedule::every(Duration::from_millis(millis))
+            );
+        }
+        for value in [json!(-1), json!(0.0005), json!(1.00001), json!(1e300), json!("60"), json!(true)] {
+            let document = json!({"type": "interval", "interval_seconds": value});
+            assert_eq!(faults(document)[0].0, "interval_seconds", "{value}");
+        }
+    }
+}

@@ -3,7 +3,7 @@
 //! It reads the sets of values, not the text, so that two ways to write the same schedule read the
 //! same. A set that no phrase fits is listed; a long list is cut.
 
-use super::parse::{MONTHS, WEEKDAYS};
+use super::fields::{MONTHS, WEEKDAYS};
 use super::spec::{ALL_DAYS, ALL_WEEKDAYS, Spec, bits};
 
 const ALL_MINUTES: u64 = (1 << 60) - 1;

@@ -1,6 +1,7 @@
 //! Cron schedules: expression, dialect, time zone and what a shift of the zone does to them.
 
 mod describe;
+mod fields;
 mod parse;
 mod search;
 mod spec;

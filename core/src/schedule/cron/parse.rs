@@ -14,95 +14,13 @@
 //! croniter 2.0 (the second dialect).
 
 use super::Dialect;
+use super::fields::{
+    DATE, HOUR, Kind, LONGEST, MINUTE, MONTH, Piece, SECOND, WEEKDAY, YEAR, fields, in_order, named,
+    nickname, number, short,
+};
 use super::spec::{ALL_DAYS, ALL_WEEKDAYS, Days, Spec, Weekdays};
 use crate::error::Fault;
 use crate::schedule::jitter::{scale, stable_hash};
-
-/// The longest expression that is read, in bytes.
-pub(super) const LONGEST: usize = 1024;
-
-/// A field of an expression: its word, its values and their names.
-struct Kind {
-    name: &'static str,
-    min: i64,
-    max: i64,
-    /// Full names, of which three letters do; the first one is the value `min`.
-    names: &'static [&'static str],
-}
-
-const SECOND: Kind = Kind { name: "second", min: 0, max: 59, names: &[] };
-const MINUTE: Kind = Kind { name: "minute", min: 0, max: 59, names: &[] };
-const HOUR: Kind = Kind { name: "hour", min: 0, max: 23, names: &[] };
-const DATE: Kind = Kind { name: "day", min: 1, max: 31, names: &[] };
-const MONTH: Kind = Kind { name: "month", min: 1, max: 12, names: &MONTHS };
-const WEEKDAY: Kind = Kind { name: "weekday", min: 0, max: 6, names: &WEEKDAYS };
-const YEAR: Kind = Kind { name: "year", min: 1970, max: 9999, names: &[] };
-
-pub(super) const MONTHS: [&str; 12] = [
-    "january",
-    "february",
-    "march",
-    "april",
-    "may",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
-];
-pub(super) const WEEKDAYS: [&str; 7] =
-    ["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"];
-
-const NICKNAMES: [(&str, &str); 7] = [
-    ("@hourly", "0 * * * *"),
-    ("@daily", "0 0 * * *"),
-    ("@midnight", "0 0 * * *"),
-    ("@weekly", "0 0 * * 0"),
-    ("@monthly", "0 0 1 * *"),
-    ("@yearly", "0 0 1 1 *"),
-    ("@annually", "0 0 1 1 *"),
-];
-
-/// A piece of the expression, and where it begins.
-#[derive(Clone, Copy)]
-struct Piece<'a> {
-    text: &'a str,
-    at: usize,
-}
-
-impl<'a> Piece<'a> {
-    fn split(self, by: char) -> Option<(Piece<'a>, Piece<'a>)> {
-        let (a, b) = self.text.split_once(by)?;
-        Some((Piece { text: a, at: self.at }, Piece { text: b, at: self.at + a.len() + by.len_utf8() }))
-    }
-
-    fn items(self) -> impl Iterator<Item = Piece<'a>> {
-        let mut at = self.at;
-        self.text.split(',').map(move |text| {
-            let piece = Piece { text, at };
-            at += text.len() + 1;
-            piece
-        })
-    }
-
-    /// Without the letter it ends with, in either case.
-    fn without_last(self, letter: char) -> Option<Piece<'a>> {
-        let text = self.text.strip_suffix([letter, letter.to_ascii_lowercase()])?;
-        Some(Piece { text, at: self.at })
-    }
-
-    /// Without the letter it begins with, in either case.
-    fn without_first(self, letter: char) -> Option<Piece<'a>> {
-        let text = self.text.strip_prefix([letter, letter.to_ascii_lowercase()])?;
-        Some(Piece { text, at: self.at + 1 })
-    }
-
-    fn fault(self, message: impl Into<String>) -> Fault {
-        Fault::new("expression", message).at(self.at)
-    }
-}
 
 /// Reads an expression; `job_id` decides what `H` stands for.
 pub(super) fn parse(expression: &str, dialect: Dialect, job_id: &str) -> Result<Spec, Vec<Fault>> {
@@ -125,59 +43,6 @@ pub(super) fn parse(expression: &str, dialect: Dialect, job_id: &str) -> Result<
     }
     let ordered = in_order(&fields, dialect).map_err(|fault| vec![fault])?;
     Reader { dialect, job_id, faults: Vec::new() }.read(ordered)
-}
-
-fn fields(expression: &str) -> Vec<Piece<'_>> {
-    let start = expression.as_ptr() as usize;
-    expression.split_whitespace().map(|text| Piece { text, at: text.as_ptr() as usize - start }).collect()
-}
-
-fn nickname(first: Piece<'_>, n_fields: usize) -> Result<&'static str, Fault> {
-    let name = first.text.to_ascii_lowercase();
-    if name == "@reboot" {
-        return Err(first
-            .fault("`@reboot` is not a time")
-            .help("run the job when your program starts, or trigger it by hand"));
-    }
-    if name == "@every" {
-        return Err(first.fault("`@every` is not a cron expression").help("use an interval schedule"));
-    }
-    match NICKNAMES.iter().find(|(known, _)| *known == name) {
-        Some((_, plain)) if n_fields == 1 => Ok(plain),
-        Some(_) => Err(first.fault(format!("`{name}` stands alone")).help("remove the other fields")),
-        None => Err(first
-            .fault(format!("there is no nickname `{}`", short(first.text)))
-            .help("use @hourly, @daily, @midnight, @weekly, @monthly, @yearly or @annually")),
-    }
-}
-
-/// The fields in the order second, minute, hour, day, month, weekday, year.
-fn in_order<'a>(fields: &[Piece<'a>], dialect: Dialect) -> Result<[Option<Piece<'a>>; 7], Fault> {
-    let some = |i: usize| fields.get(i).copied();
-    match (fields.len(), dialect) {
-        (5, _) => Ok([None, some(0), some(1), some(2), some(3), some(4), None]),
-        (6, Dialect::Croniter) => Ok([some(5), some(0), some(1), some(2), some(3), some(4), None]),
-        (6 | 7, Dialect::Standard) => Ok([some(0), some(1), some(2), some(3), some(4), some(5), some(6)]),
-        (n, _) => {
-            let (extra, help) = match dialect {
-                Dialect::Standard => {
-                    (7, "write minute hour day month weekday; with six fields, seconds come first")
-                }
-                Dialect::Croniter => {
-                    (6, "write minute hour day month weekday; with six fields, seconds come last")
-                }
-            };
-            let at = fields.get(extra).or(fields.last()).map_or(0, |piece| piece.at);
-            Err(Fault::new("expression", format!("{n} field{} can't be read", if n == 1 { "" } else { "s" }))
-                .at(at)
-                .help(help))
-        }
-    }
-}
-
-/// Cut for messages.
-fn short(text: &str) -> String {
-    text.chars().take(32).collect()
 }
 
 struct Reader<'a> {
@@ -351,7 +216,7 @@ impl Reader<'_> {
         if base.text == "*" || (day && self.dialect == Dialect::Standard) {
             return Ok(());
         }
-        Err(base.fault(format!("`?` can't stand for a {}", kind.name)).help("use `*`"))
+        Err(base.fault(format!("`?` can't stand for {} {}", kind.article(), kind.name)).help("use `*`"))
     }
 
     fn range(
@@ -404,7 +269,7 @@ impl Reader<'_> {
     ) -> Result<Vec<i64>, Fault> {
         if self.dialect == Dialect::Croniter || kind.name == YEAR.name {
             return Err(base
-                .fault(format!("`H` can't stand for a {} here", kind.name))
+                .fault(format!("`H` can't stand for {} {} here", kind.article(), kind.name))
                 .help("write a value"));
         }
         let (min, max) = if rest.text.is_empty() {
@@ -455,9 +320,9 @@ impl Reader<'_> {
 
     fn not_a_value(&self, kind: &Kind, piece: Piece<'_>) -> Fault {
         if piece.text.is_empty() {
-            return piece.fault(format!("a {} is missing", kind.name));
+            return piece.fault(format!("{} {} is missing", kind.article(), kind.name));
         }
-        let fault = piece.fault(format!("`{}` is not a {}", short(piece.text), kind.name));
+        let fault = piece.fault(format!("`{}` is not {} {}", short(piece.text), kind.article(), kind.name));
         if self.dialect == Dialect::Croniter && piece.text.starts_with(['R', 'r']) {
             return fault.help("`R` is not supported: its value would change with every read");
         }
@@ -468,23 +333,6 @@ impl Reader<'_> {
             }
             None => fault.help(format!("use {} to {}", kind.min, kind.max)),
         }
-    }
-}
-
-fn named(kind: &Kind, text: &str) -> Option<i64> {
-    let lower = text.to_ascii_lowercase();
-    (kind.min..)
-        .zip(kind.names)
-        .find(|(_, name)| **name == lower || name[..3] == *lower)
-        .map(|(value, _)| value)
-}
-
-/// A plain number; years are the longest.
-fn number(piece: Piece<'_>) -> Result<i64, Fault> {
-    let digits = !piece.text.is_empty() && piece.text.bytes().all(|byte| byte.is_ascii_digit());
-    match piece.text.parse::<i64>() {
-        Ok(value) if digits && value <= 1_000_000 => Ok(value),
-        _ => Err(piece.fault(format!("`{}` is not a number that fits here", short(piece.text)))),
     }
 }
 
@@ -540,7 +388,7 @@ mod tests {
             ("@reboot", 0, "`@reboot` is not a time"),
             ("@fortnightly", 0, "there is no nickname `@fortnightly`"),
             ("@daily 5", 0, "`@daily` stands alone"),
-            ("0 ü * * *", 2, "`ü` is not a hour"),
+            ("0 ü * * *", 2, "`ü` is not an hour"),
         ] {
             let faults = standard(expression).expect_err(expression);
             assert_eq!(
