@@ -254,8 +254,8 @@ mod tests {
     use super::*;
     use crate::schedule::Exclusions;
 
-    fn faults(document: Value) -> Vec<(String, String)> {
-        let faults = Schedule::from_document(&document).unwrap_err();
+    fn faults(document: &Value) -> Vec<(String, String)> {
+        let faults = Schedule::from_document(document).unwrap_err();
         faults.into_iter().map(|fault| (fault.field, fault.message)).collect()
     }
 
@@ -267,7 +267,7 @@ mod tests {
         let schedules = [
             Schedule::every(Duration::from_millis(1500)).anchored_at(at),
             Schedule::new(Recurrence::Interval {
-                every: Duration::from_secs(60),
+                every: Duration::from_mins(1),
                 anchor: None,
                 from_completion: true,
             }),
@@ -301,7 +301,7 @@ mod tests {
                 "gap": "shift", "overlap": "first"})
         );
         assert_eq!(
-            Schedule::every(Duration::from_secs(300)).to_document(),
+            Schedule::every(Duration::from_mins(5)).to_document(),
             json!({"type": "interval", "interval_seconds": 300})
         );
     }
@@ -310,14 +310,14 @@ mod tests {
     fn all_faults_of_a_document_are_told_with_their_fields() {
         let document = json!({"type": "cron", "expression": 5, "gap": "jump", "start": "tomorrow", "limit": -1,
             "jitter_seconds": -2, "exclude": {"dates": ["2026-02-30"]}, "cron": "x", "nothing": null});
-        let fields: Vec<String> = faults(document).into_iter().map(|(field, _)| field).collect();
+        let fields: Vec<String> = faults(&document).into_iter().map(|(field, _)| field).collect();
         assert_eq!(fields, ["cron", "expression", "gap", "start", "limit", "jitter_seconds", "exclude"]);
-        assert_eq!(faults(json!({}))[0], ("type".into(), "the type is missing".into()));
-        assert_eq!(faults(json!({"type": "hourly"}))[0].1, "there is no type `\"hourly\"`");
-        assert_eq!(faults(json!([]))[0].0, "");
-        assert_eq!(faults(json!({"type": "interval"}))[0].0, "interval_seconds");
-        assert_eq!(faults(json!({"type": "once"}))[0].0, "at");
-        assert_eq!(faults(json!({"type": "cron"}))[0].0, "expression");
+        assert_eq!(faults(&json!({}))[0], ("type".into(), "the type is missing".into()));
+        assert_eq!(faults(&json!({"type": "hourly"}))[0].1, "there is no type `\"hourly\"`");
+        assert_eq!(faults(&json!([]))[0].0, "");
+        assert_eq!(faults(&json!({"type": "interval"}))[0].0, "interval_seconds");
+        assert_eq!(faults(&json!({"type": "once"}))[0].0, "at");
+        assert_eq!(faults(&json!({"type": "cron"}))[0].0, "expression");
     }
 
     #[test]
@@ -333,7 +333,7 @@ mod tests {
         }
         for value in [json!(-1), json!(0.0005), json!(1.00001), json!(1e300), json!("60"), json!(true)] {
             let document = json!({"type": "interval", "interval_seconds": value});
-            assert_eq!(faults(document)[0].0, "interval_seconds", "{value}");
+            assert_eq!(faults(&document)[0].0, "interval_seconds", "{value}");
         }
     }
 }

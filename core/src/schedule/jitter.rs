@@ -40,7 +40,7 @@ mod tests {
     fn an_offset_never_changes() {
         let due = Timestamp::from_millis(1_767_323_045_678);
         assert_eq!(stable_hash("backup", b"minute"), 0xfbf5_5dfe_8eea_6c6b);
-        assert_eq!(offset("backup", due, Duration::from_secs(60)), Duration::from_millis(11_066));
+        assert_eq!(offset("backup", due, Duration::from_mins(1)), Duration::from_millis(11_066));
     }
 
     #[test]

@@ -35,7 +35,7 @@ fn time(spec: &Spec) -> String {
         return cycle(spec.seconds, 60, "second")
             .unwrap_or_else(|| format!("at second {} of every minute", numbers(spec.seconds)));
     }
-    if spec.seconds.count_ones() == 1 {
+    if spec.seconds.is_power_of_two() {
         return format!("{}, at second {}", minutes(spec), numbers(spec.seconds));
     }
     let seconds =
@@ -124,12 +124,12 @@ fn day(spec: &Spec) -> String {
 /// `1 January`, if there is one such date.
 fn yearly(spec: &Spec) -> Option<String> {
     let days = spec.days;
-    let single = days.plain.count_ones() == 1
+    let single = days.plain.is_power_of_two()
         && days.from_last == 0
         && days.nearest == 0
         && !days.last_workday
         && spec.weekdays.plain == ALL_WEEKDAYS
-        && spec.months.count_ones() == 1;
+        && spec.months.is_power_of_two();
     single.then(|| format!("{} {}", numbers(days.plain), names(spec.months >> 1, &MONTHS)))
 }
 
@@ -140,7 +140,7 @@ fn dates(spec: &Spec) -> Option<String> {
     }
     let mut parts = Vec::new();
     if days.plain != 0 {
-        let word = if days.plain.count_ones() == 1 { "day" } else { "days" };
+        let word = if days.plain.is_power_of_two() { "day" } else { "days" };
         parts.push(format!("{word} {}", numbers(days.plain)));
     }
     parts.extend(bits(days.nearest).map(|date| format!("the weekday nearest to day {date}")));

@@ -15,8 +15,8 @@
 
 use super::Dialect;
 use super::fields::{
-    DATE, HOUR, Kind, LONGEST, MINUTE, MONTH, Piece, SECOND, WEEKDAY, YEAR, fields, in_order, named,
-    nickname, number, short,
+    DATE, HOUR, Kind, LONGEST, MINUTE, MONTH, Piece, SECOND, WEEKDAY, YEAR, fields, in_order, nickname,
+    number, short, value,
 };
 use super::spec::{ALL_DAYS, ALL_WEEKDAYS, Days, Spec, Weekdays};
 use crate::error::Fault;
@@ -126,7 +126,7 @@ impl Reader<'_> {
             if !standard {
                 return Err(item.fault("`W` is not part of this dialect").help("use the standard dialect"));
             }
-            days.nearest |= 1 << self.value(&DATE, date)?;
+            days.nearest |= 1 << value(&DATE, date)?;
         } else {
             days.plain |= as_bits(self.item(&DATE, item)?);
         }
@@ -153,7 +153,7 @@ impl Reader<'_> {
                 .help("write `5L` for the last Friday of the month, or `6` for every Saturday"));
         }
         if let Some((weekday, n)) = item.split('#') {
-            let weekday = self.value(&WEEKDAY, weekday)?;
+            let weekday = value(&WEEKDAY, weekday)?;
             if n.text.eq_ignore_ascii_case("L") {
                 weekdays.last |= 1 << weekday;
                 return Ok(());
@@ -164,7 +164,7 @@ impl Reader<'_> {
             };
             *slot |= 1 << weekday;
         } else if let Some(weekday) = self.last_weekday(item) {
-            weekdays.last |= 1 << self.value(&WEEKDAY, weekday)?;
+            weekdays.last |= 1 << value(&WEEKDAY, weekday)?;
         } else {
             weekdays.plain |= as_bits(self.item(&WEEKDAY, item)?);
         }
@@ -200,7 +200,7 @@ impl Reader<'_> {
         } else if let Some((first, last)) = base.split('-') {
             self.range(kind, base, first, last)?
         } else {
-            let value = self.value(kind, base)?;
+            let value = value(kind, base)?;
             (value, if step.is_some() { kind.max } else { value })
         };
         let step = step.unwrap_or(1);
@@ -226,7 +226,7 @@ impl Reader<'_> {
         first: Piece<'_>,
         last: Piece<'_>,
     ) -> Result<(i64, i64), Fault> {
-        let (start, end) = (self.value(kind, first)?, self.value(kind, last)?);
+        let (start, end) = (value(kind, first)?, value(kind, last)?);
         // Sunday ends a week as well as it begins one: `5-7` and `5-0` are Friday to Sunday.
         let week = kind.name == WEEKDAY.name && end == 0;
         if week && start == 0 && first.text != "7" && last.text == "7" {
@@ -280,7 +280,7 @@ impl Reader<'_> {
             let Some((first, last)) = inner.and_then(|inner| inner.split('-')) else {
                 return Err(rest.fault("`H` is followed by something unknown").help("write `H` or `H(0-7)`"));
             };
-            (self.value(kind, first)?, self.value(kind, last)?)
+            (value(kind, first)?, value(kind, last)?)
         };
         if max < min {
             return Err(rest.fault("the range of `H` runs backwards").help("put the smaller value first"));
@@ -290,49 +290,6 @@ impl Reader<'_> {
         let Some(step) = step else { return Ok(vec![min + among(max - min + 1)]) };
         let stride = usize::try_from(step).unwrap_or(1);
         Ok((min + among(step.min(max - min + 1))..=max).step_by(stride).collect())
-    }
-
-    /// One value: a number or a name.
-    fn value(&self, kind: &Kind, piece: Piece<'_>) -> Result<i64, Fault> {
-        if let Some(value) = named(kind, piece.text) {
-            return Ok(value);
-        }
-        if piece.text.is_empty() || !piece.text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(self.not_a_value(kind, piece));
-        }
-        let value = number(piece)?;
-        if kind.name == WEEKDAY.name && value == 7 {
-            return Ok(0);
-        }
-        let (min, max) = (kind.min, if kind.name == WEEKDAY.name { 7 } else { kind.max });
-        if value < min {
-            return Err(piece
-                .fault(format!("{} {value} is below {min}", kind.name))
-                .help(format!("use {min} to {max}")));
-        }
-        if value > max {
-            return Err(piece
-                .fault(format!("{} {value} is above {max}", kind.name))
-                .help(format!("use {min} to {max}")));
-        }
-        Ok(value)
-    }
-
-    fn not_a_value(&self, kind: &Kind, piece: Piece<'_>) -> Fault {
-        if piece.text.is_empty() {
-            return piece.fault(format!("{} {} is missing", kind.article(), kind.name));
-        }
-        let fault = piece.fault(format!("`{}` is not {} {}", short(piece.text), kind.article(), kind.name));
-        if self.dialect == Dialect::Croniter && piece.text.starts_with(['R', 'r']) {
-            return fault.help("`R` is not supported: its value would change with every read");
-        }
-        match kind.names.first() {
-            Some(name) => {
-                let max = if kind.name == WEEKDAY.name { 7 } else { kind.max };
-                fault.help(format!("use {} to {max}, or a name such as `{}`", kind.min, &name[..3]))
-            }
-            None => fault.help(format!("use {} to {}", kind.min, kind.max)),
-        }
     }
 }
 
