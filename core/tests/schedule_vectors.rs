@@ -5,8 +5,9 @@ use unified_scheduler_core::schedule::Schedule;
 use unified_scheduler_core::{Fault, Timestamp};
 
 fn table(name: &str) -> Vec<Value> {
-    let all: Value = serde_json::from_str(include_str!("../../tests/vectors/schedule.json")).unwrap();
-    all[name].as_array().unwrap().clone()
+    let text = include_str!("../../tests/vectors/schedule.json");
+    let all: Value = serde_json::from_str(text).expect("the table is JSON");
+    all[name].as_array().expect("the table has this list").clone()
 }
 
 #[test]

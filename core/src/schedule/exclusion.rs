@@ -15,8 +15,7 @@ use crate::error::Fault;
 use crate::time::Timestamp;
 
 /// A day of the week.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Weekday {
     Sunday,
@@ -51,6 +50,12 @@ impl Weekday {
             Self::Friday => "friday",
             Self::Saturday => "saturday",
         }
+    }
+}
+
+impl fmt::Display for Weekday {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -162,7 +167,7 @@ macro_rules! as_text {
         }
     )*};
 }
-as_text!(DateRange, TimeOfDay);
+as_text!(DateRange, TimeOfDay, Weekday);
 
 /// When a schedule's occurrences are left out.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -344,7 +349,7 @@ impl CompiledExclusions {
         let weekday = (day + 4).rem_euclid(7);
         let weekday = Weekday::ALL.into_iter().zip(0i64..).find(|(_, n)| *n == weekday).map(|(day, _)| day);
         if let Some(weekday) = weekday.filter(|day| self.weekdays.contains(day)) {
-            return Some(format!("weekday {}", weekday.as_str()));
+            return Some(format!("weekday {weekday}"));
         }
         let window = self.windows.iter().find(|window| window.contains(time))?;
         Some(format!("window {} to {}", window.from, window.to))
