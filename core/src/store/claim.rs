@@ -53,6 +53,8 @@ pub struct ClaimBatch {
     pub ended: Vec<(JobId, EndReason)>,
     /// Whether there was more than `limit` let it take.
     pub more: bool,
+    /// Whether a pending execution was passed over because its job runs as often as it may.
+    pub blocked: bool,
     /// When something of these handlers is due next, if nobody changes anything: a fire time of a job
     /// or a pending execution's `run_at`, later than `now`.
     pub next_at: Option<Timestamp>,
