@@ -1,17 +1,45 @@
 #![doc = "The engine of unified-scheduler."]
 
+mod builder;
 pub mod clock;
+pub mod context;
+mod engine;
 pub mod error;
+pub mod event;
 pub mod execution;
+pub mod handler;
 pub mod id;
 pub mod job;
+pub mod jobs;
 pub mod plan;
 pub mod policy;
+pub mod registry;
 pub mod schedule;
+pub mod scheduler;
 mod seconds;
+pub mod secret;
 pub mod settle;
+pub mod static_job;
 pub mod store;
+pub mod template;
 pub mod time;
 
+pub use builder::SchedulerBuilder;
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use context::Context;
+pub use engine::options::Options;
 pub use error::{Error, ErrorKind, Fault, Result};
+pub use event::Event;
+pub use execution::{Execution, Failure, JobResult, Level, LogLine, Progress, Status, Trigger};
+pub use handler::{Handler, HandlerError, Outcome, blocking};
+pub use id::{Epoch, ExecutionId, IdSource, JobId, NodeId};
+pub use job::{Job, JobDefinition, Origin};
+pub use jobs::{Jobs, NewJob, RunOptions};
+pub use policy::{Backoff, Chain, ChainOn, History, Keep, Misfire, Notifications, Overlap, Retry};
+pub use registry::Registry;
+pub use schedule::Schedule;
+pub use scheduler::Scheduler;
+pub use static_job::{JobBuilder, StaticJob, cron, every, on_demand, once, scheduled};
+pub use store::Store;
+pub use template::{Template, TemplateMetadata};
 pub use time::Timestamp;

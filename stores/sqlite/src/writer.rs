@@ -128,7 +128,8 @@ impl Writer {
             }
             if let Some(done) = stop {
                 drop(self);
-                drop(done.send(()));
+                // Whoever closes may have gone.
+                let _ = done.send(());
                 return;
             }
         }

@@ -58,6 +58,7 @@ pub(crate) fn claim(session: &mut Session, wish: &Wish, planner: &PlanAsker) -> 
         claimed: taken.claimed,
         set_aside: taken.set_aside,
         more: taken.more,
+        blocked: taken.blocked,
         ..ClaimBatch::default()
     };
     let calendars = jobs::calendars(session)?;
@@ -197,6 +198,7 @@ fn apply(
     if let Some(reason) = ended {
         batch.ended.push((job.id.clone(), reason));
     }
+    let queued_before = batch.queued.len();
     if plan.cancel_running {
         batch.cancel.extend(cancel_running(session, job.id.as_str())?);
     }
@@ -204,8 +206,8 @@ fn apply(
         let starts = record.disposition == Disposition::Start;
         let execution = record.into_execution(job, batch.now, node);
         if !insert_execution(session, &execution, None)? {
-            // This occurrence has its record already: it does not fire again.
-            tracing::warn!(job_id = %job.id, due_at = %execution.due_at, "occurrence was recorded before");
+            // It has its record already, because an edit set the job back: it does not fire again.
+            tracing::debug!(job_id = %job.id, due_at = %execution.due_at, "occurrence was recorded before");
         } else if starts {
             batch.claimed.push(Claimed { execution, job: job.clone() });
         } else if execution.status == Status::Pending {
@@ -213,6 +215,11 @@ fn apply(
         } else {
             batch.skipped.push(execution);
         }
+    }
+    if batch.queued.len() > queued_before {
+        let free = pending::free_slots(session, job)? > 0;
+        batch.more |= free;
+        batch.blocked |= !free;
     }
     Ok(())
 }

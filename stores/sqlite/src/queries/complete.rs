@@ -2,12 +2,10 @@
 
 use rusqlite::params;
 use unified_scheduler_core::Timestamp;
-use unified_scheduler_core::execution::Status;
-use unified_scheduler_core::id::{Epoch, NodeId};
 use unified_scheduler_core::store::{CompleteOutcome, Completion, FailureCount, NodeRef};
 
 use super::executions::{append_logs, insert_follower};
-use super::{jobs, nodes};
+use super::{executions, jobs, nodes};
 use crate::error::Step;
 use crate::rows::{json, key, nanos};
 use crate::session::Session;
@@ -23,8 +21,7 @@ pub(crate) fn complete(
         let outcome = if alive { end(session, node, completion)? } else { None };
         outcomes.push(match outcome {
             Some(paused) => CompleteOutcome::Applied { paused },
-            None if was_applied(session, node, completion)? => CompleteOutcome::Applied { paused: false },
-            None => CompleteOutcome::Refused,
+            None => earlier(session, node, alive, completion)?,
         });
     }
     Ok(outcomes)
@@ -62,7 +59,7 @@ pub(crate) fn end(session: &mut Session, owner: &NodeRef, completion: &Completio
         session.execute("DELETE FROM @executions WHERE n = ?1", [n])?;
     }
     let mut made = false;
-    for retry in &completion.retry {
+    if let Some(retry) = &completion.retry {
         made |= insert_follower(session, retry, false, now)?;
     }
     for chained in &completion.chained {
@@ -75,7 +72,7 @@ pub(crate) fn end(session: &mut Session, owner: &NodeRef, completion: &Completio
         }
         None => false,
     };
-    session.hint |= made;
+    session.hint |= made || has_pending(session, completion)?;
     Ok(Some(paused))
 }
 
@@ -102,12 +99,27 @@ fn affect(session: &Session, job: i64, completion: &Completion, now: Timestamp) 
         jobs::set_aside(session, job, reason, now)?;
     }
     let Some(most) = pause_after else { return Ok(false) };
-    let sql = "UPDATE @job_state SET enabled = 0 WHERE n = ?1 AND enabled = 1 AND failures >= ?2";
-    let paused = session.execute(sql, params![job, most])? > 0;
-    if paused {
-        jobs::note(session, job, "paused", &format!("{most} failures in a row"), now)?;
+    let paused = session.execute(
+        "UPDATE @job_state SET enabled = 0, version = version + 1, updated_at = ?3
+         WHERE n = ?1 AND enabled = 1 AND failures >= ?2",
+        params![job, most, now.as_millis()],
+    )?;
+    if paused > 0 {
+        let detail = serde_json::json!({ "execution_id": completion.execution_id, "failures": most });
+        jobs::note(session, job, "paused", &detail, now)?;
     }
-    Ok(paused)
+    Ok(paused > 0)
+}
+
+/// Whether another execution of the job waits, for which there may be a free slot now.
+fn has_pending(session: &Session, completion: &Completion) -> Step<bool> {
+    let waiting = session.first(
+        "SELECT 1 FROM @executions
+         WHERE job_id = ?1 AND status = 'pending' AND status IN ('pending', 'running') LIMIT 1",
+        [completion.job_id.as_str()],
+        |_| Ok(()),
+    )?;
+    Ok(waiting.is_some())
 }
 
 /// The next occurrence of a job that counts from its last end; only as long as nobody has set another.
@@ -121,28 +133,33 @@ fn set_next(session: &Session, job: i64, completion: &Completion) -> Step<bool> 
     Ok(set > 0)
 }
 
-/// Whether an earlier call has recorded this very end. Of an execution that the history does not keep
-/// there is only what its job remembers.
-fn was_applied(session: &Session, node: &NodeRef, completion: &Completion) -> Step<bool> {
-    let row = session.first(
-        "SELECT node_id, epoch, claim, status FROM @executions WHERE id = ?1",
-        [key(&completion.execution_id)],
-        |row| {
-            let node_id: Option<String> = row.get(0)?;
-            let owner =
-                NodeRef { id: NodeId::from(node_id.unwrap_or_default().as_str()), epoch: Epoch(row.get(1)?) };
-            Ok((owner, row.get::<_, u32>(2)?, row.get::<_, String>(3)?))
-        },
-    )?;
-    if let Some((owner, claim, status)) = row {
-        let status: Status = status.parse()?;
-        return Ok(owner == *node && claim == completion.claim && status == completion.status);
+/// What an earlier call with this completion, whose reply was lost, has come to; refused if there was none.
+fn earlier(
+    session: &Session,
+    node: &NodeRef,
+    alive: bool,
+    completion: &Completion,
+) -> Step<CompleteOutcome> {
+    let Some(known) = executions::get(session, &completion.execution_id)? else {
+        // What a live node ran can have gone only by its own completion, so this is its repeat.
+        let repeat = alive && !completion.keeps_row();
+        return Ok(if repeat {
+            CompleteOutcome::Applied { paused: false }
+        } else {
+            CompleteOutcome::Refused
+        });
+    };
+    let same = known.node_id.as_ref() == Some(&node.id)
+        && (known.epoch, known.claim) == (node.epoch, completion.claim)
+        && (known.status, known.ended_at) == (completion.status, Some(completion.ended_at));
+    if !same {
+        return Ok(CompleteOutcome::Refused);
     }
-    let remembered = session.first(
-        "SELECT 1 FROM @jobs j JOIN @job_state s USING (n)
-         WHERE j.id = ?1 AND s.last_execution = ?2 AND s.last_status = ?3",
-        params![completion.job_id.as_str(), key(&completion.execution_id), completion.status.as_str()],
+    let paused = session.first(
+        "SELECT 1 FROM @audit WHERE job_id = ?1 AND action = 'paused'
+             AND detail ->> '$.execution_id' = ?2 LIMIT 1",
+        params![completion.job_id.as_str(), completion.execution_id.to_string()],
         |_| Ok(()),
     )?;
-    Ok(remembered.is_some() && !completion.keeps_row())
+    Ok(CompleteOutcome::Applied { paused: paused.is_some() })
 }

@@ -12,30 +12,34 @@ use unified_scheduler_core::store::{
     AuditEntry, ConflictKind, CreateConflict, CreateJobs, CreateOutcome, UpdateJob, UpdateOutcome,
 };
 
-use super::executions::{cancelled_by, end_pending};
+use super::executions::{cancelled, end_pending};
 use super::jobs;
 use crate::error::Step;
 use crate::rows::{at, int, key, millis};
 use crate::session::Session;
 
 pub(crate) fn create(session: &mut Session, request: &CreateJobs) -> Step<CreateOutcome> {
-    let mut new = Vec::with_capacity(request.jobs.len());
+    let mut new: Vec<&Job> = Vec::with_capacity(request.jobs.len());
     let mut conflicts = Vec::new();
+    let mut ids: HashMap<&JobId, &Job> = HashMap::new();
     let mut names: HashMap<&str, &JobId> = HashMap::new();
     for (index, job) in request.jobs.iter().enumerate() {
-        match jobs::read(session, &job.id)? {
-            Some((_, known)) if known.definition == job.definition => continue,
-            Some(_) => conflicts.push(CreateConflict { index, conflict: ConflictKind::Id }),
-            None => new.push(job),
-        }
-        if request.unique_names {
-            let name = job.definition.name.as_str();
-            let taken = match names.insert(name, &job.id) {
-                Some(other) if *other != job.id => Some(other.clone()),
-                _ => name_taken(session, name, &job.id)?,
-            };
-            conflicts.extend(taken.map(|id| CreateConflict { index, conflict: ConflictKind::Name(id) }));
-        }
+        let name = job.definition.name.as_str();
+        let same = match ids.get(&job.id) {
+            Some(twin) => Some(twin.definition == job.definition),
+            None => jobs::read(session, &job.id)?.map(|(_, known)| known.definition == job.definition),
+        };
+        let conflict = match same {
+            Some(true) => None,
+            Some(false) => Some(ConflictKind::Id),
+            None => {
+                new.push(job);
+                if request.unique_names { name_conflict(session, job, names.get(name))? } else { None }
+            }
+        };
+        conflicts.extend(conflict.map(|conflict| CreateConflict { index, conflict }));
+        ids.entry(&job.id).or_insert(job);
+        names.entry(name).or_insert(&job.id);
     }
     if !conflicts.is_empty() {
         return Ok(CreateOutcome::Refused(conflicts));
@@ -47,9 +51,14 @@ pub(crate) fn create(session: &mut Session, request: &CreateJobs) -> Step<Create
     Ok(CreateOutcome::Created)
 }
 
+fn name_conflict(session: &Session, job: &Job, in_request: Option<&&JobId>) -> Step<Option<ConflictKind>> {
+    let stored = name_taken(session, &job.definition.name, &job.id)?;
+    Ok(stored.or_else(|| in_request.map(|id| (*id).clone())).map(ConflictKind::Name))
+}
+
 /// Another job with this name.
 fn name_taken(session: &Session, name: &str, id: &JobId) -> Step<Option<JobId>> {
-    session.first("SELECT id FROM @jobs WHERE name = ?1 AND id <> ?2 LIMIT 1", [name, id.as_str()], |row| {
+    session.first("SELECT id FROM @jobs WHERE name = ?1 AND id <> ?2 ORDER BY id LIMIT 1", [name, id.as_str()], |row| {
         row.get::<_, String>(0).map(JobId::from)
     })
 }
@@ -136,7 +145,8 @@ pub(crate) fn update(session: &mut Session, request: UpdateJob) -> Step<UpdateOu
         return Ok(UpdateOutcome::Stale(Box::new(job)));
     }
     if let Some(definition) = &request.definition {
-        if request.unique_name {
+        let renamed = definition.name != job.definition.name;
+        if request.unique_name && renamed {
             if let Some(other) = name_taken(session, &definition.name, &job.id)? {
                 return Ok(UpdateOutcome::NameTaken(other));
             }
@@ -202,7 +212,7 @@ pub(crate) fn delete(session: &mut Session, id: &JobId, actor: &str) -> Step<boo
             end_pending!(),
             " WHERE job_id = ?1 AND status = 'pending' AND status IN ('pending', 'running')"
         ),
-        params![id.as_str(), session.now().as_millis(), cancelled_by(actor)?],
+        params![id.as_str(), session.now().as_millis(), cancelled(format!("its job was deleted by {actor}"))?],
     )?;
     session.execute("DELETE FROM @job_state WHERE n = ?1", [n])?;
     session.execute("DELETE FROM @jobs WHERE n = ?1", [n])?;

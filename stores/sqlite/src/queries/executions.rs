@@ -1,10 +1,9 @@
 //! Single executions: reading, manual triggers, cancelling, what a node owns, news of running ones.
 
 use rusqlite::params;
-use unified_scheduler_core::Timestamp;
+use unified_scheduler_core::{Error, Timestamp};
 use unified_scheduler_core::execution::{Execution, JobResult, LogLine, Status};
 use unified_scheduler_core::id::ExecutionId;
-use unified_scheduler_core::job::Job;
 use unified_scheduler_core::store::{
     CancelOutcome, Claimed, NewExecution, NodeRef, Report, TriggerOutcome, TriggerRequest,
 };
@@ -17,7 +16,7 @@ use crate::session::Session;
 /// Ends pending executions as cancelled, at ?2, with ?3 as the reason in words.
 macro_rules! end_pending {
     () => {
-        "UPDATE @executions SET status = 'cancelled', ended_at = ?2, cancel_requested = 1, result = ?3"
+        "UPDATE @executions SET status = 'cancelled', ended_at = ?2, result = ?3"
     };
 }
 pub(crate) use end_pending;
@@ -43,6 +42,11 @@ pub(crate) fn trigger(session: &mut Session, request: TriggerRequest) -> Step<Tr
     );
     let TriggerRequest { execution: new, idempotency_key, unless_open } = request;
     if let Some(known) = get(session, &new.id)? {
+        if known.job_id != new.job_id {
+            return Err(Error::conflict("another job has this execution id")
+                .with("execution_id", new.id)
+                .into());
+        }
         return Ok(TriggerOutcome::Exists(Box::new(known)));
     }
     if let Some(caller_key) = &idempotency_key {
@@ -122,7 +126,7 @@ pub(crate) fn cancel(session: &mut Session, id: &ExecutionId, actor: &str) -> St
         Some((n, Status::Pending)) => {
             session.execute(
                 concat!(end_pending!(), " WHERE n = ?1 AND status = 'pending'"),
-                params![n, session.now().as_millis(), cancelled_by(actor)?],
+                params![n, session.now().as_millis(), cancelled(format!("cancelled by {actor}"))?],
             )?;
             session.hint = true;
             Ok(CancelOutcome::Cancelled)
@@ -137,8 +141,7 @@ pub(crate) fn cancel(session: &mut Session, id: &ExecutionId, actor: &str) -> St
 }
 
 /// The result of an execution that somebody cancelled before it started.
-pub(crate) fn cancelled_by(actor: &str) -> Step<String> {
-    let message = format!("cancelled by {actor} before it started");
+pub(crate) fn cancelled(message: String) -> Step<String> {
     Ok(serde_json::to_string(&JobResult { message, ..JobResult::default() })?)
 }
 
@@ -153,23 +156,12 @@ pub(crate) fn owned(session: &Session, node: &NodeRef) -> Step<Vec<Claimed>> {
     let executions = session.all(SQL, params![node.id.as_str(), node.epoch.0], execution)?;
     let mut owned = Vec::with_capacity(executions.len());
     for execution in executions {
-        let job = match jobs::read(session, &execution.job_id)? {
-            Some((_, job)) => job,
-            None => stand_in(&execution),
-        };
-        owned.push(Claimed { execution, job });
+        owned.push(match jobs::read(session, &execution.job_id)? {
+            Some((_, job)) => Claimed { execution, job },
+            None => Claimed::of_deleted_job(execution),
+        });
     }
     Ok(owned)
-}
-
-fn stand_in(execution: &Execution) -> Job {
-    use unified_scheduler_core::job::JobDefinition;
-    use unified_scheduler_core::schedule::Schedule;
-    let definition = JobDefinition::new(&execution.job_name, &execution.handler, Schedule::manual());
-    let mut job = Job::new(execution.job_id.clone(), definition, execution.created_at);
-    job.enabled = false;
-    job.fault = Some("the job is gone".to_owned());
-    job
 }
 
 pub(crate) fn report(session: &Session, node: &NodeRef, reports: &[Report]) -> Step<usize> {

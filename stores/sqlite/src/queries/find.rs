@@ -2,6 +2,7 @@
 
 use rusqlite::types::Value;
 use rusqlite::{Row, params_from_iter};
+use unified_scheduler_core::Error;
 use unified_scheduler_core::execution::{Execution, Status};
 use unified_scheduler_core::job::Job;
 use unified_scheduler_core::store::{ExecutionQuery, ExecutionSort, JobQuery, JobSort, Page};
@@ -33,34 +34,32 @@ fn text(value: impl Into<String>) -> Value {
     Value::Text(value.into())
 }
 
-/// A page of `columns from filter order`, and how many there are in all if that was asked for.
-fn page<T>(
+/// How many rows there are in all.
+fn total(session: &Session, from: &str, filter: &Filter) -> Step<u64> {
+    let sql = session.text(&format!("SELECT count(*) FROM {from}{}", filter.sql));
+    let mut statement = session.conn.prepare_cached(&sql)?;
+    Ok(count(statement.query_row(params_from_iter(&filter.values), |row| row.get(0))?))
+}
+
+/// One page of rows.
+fn items<T>(
     session: &Session,
     (columns, from): (&str, &str),
     filter: Filter,
     order: &str,
-    (offset, limit, counted): (u64, usize, bool),
+    (offset, limit): (u64, usize),
     read: impl Fn(&Row<'_>) -> Step<T>,
-) -> Step<Page<T>> {
+) -> Step<Vec<T>> {
     let Filter { sql, mut values } = filter;
-    let total = if counted {
-        let counting = session.text(&format!("SELECT count(*) FROM {from}{sql}"));
-        let mut statement = session.conn.prepare_cached(&counting)?;
-        let n = statement.query_row(params_from_iter(&values), |row| row.get(0))?;
-        Some(count(n))
-    } else {
-        None
-    };
-    let listing =
-        session.text(&format!("SELECT {columns} FROM {from}{sql} ORDER BY {order} LIMIT ? OFFSET ?"));
+    let sql = session.text(&format!("SELECT {columns} FROM {from}{sql} ORDER BY {order} LIMIT ? OFFSET ?"));
     values.extend([Value::Integer(size(limit)), Value::Integer(int(offset))]);
-    let mut statement = session.conn.prepare_cached(&listing)?;
+    let mut statement = session.conn.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(&values))?;
     let mut items = Vec::new();
     while let Some(row) = rows.next()? {
         items.push(read(row)?);
     }
-    Ok(Page { items, total })
+    Ok(items)
 }
 
 pub(crate) fn jobs(session: &Session, query: &JobQuery) -> Step<Page<Job>> {
@@ -94,20 +93,30 @@ pub(crate) fn jobs(session: &Session, query: &JobQuery) -> Step<Page<Job>> {
     }
     let direction = if query.descending { "DESC" } else { "ASC" };
     let order = match query.sort {
-        JobSort::Name => format!("j.name {direction}, j.id {direction}"),
-        JobSort::CreatedAt => format!("j.created_at {direction}, j.id {direction}"),
-        JobSort::DueAt => format!("s.due_at IS NULL, s.due_at {direction}, j.id {direction}"),
-        JobSort::LastRunAt => format!("s.last_run_at IS NULL, s.last_run_at {direction}, j.id {direction}"),
+        JobSort::Name => format!("j.name {direction}, j.id"),
+        JobSort::CreatedAt => format!("j.created_at {direction}, j.id"),
+        JobSort::DueAt => format!("s.due_at IS NULL, s.due_at {direction}, j.id"),
+        JobSort::LastRunAt => format!("s.last_run_at IS NULL, s.last_run_at {direction}, j.id"),
     };
     let from = "@jobs j JOIN @job_state s USING (n)";
-    page(session, (COLUMNS, from), filter, &order, (query.offset, query.limit, query.count), |row| {
+    let total = if query.count { Some(total(session, from, &filter)?) } else { None };
+    let items = items(session, (COLUMNS, from), filter, &order, (query.offset, query.limit), |row| {
         let state = JobState::read(row)?;
         let known = known_job(row, N_STATE_COLUMNS, &state.handler)?;
         Ok(state.into_job(&known))
-    })
+    })?;
+    Ok(Page { items, total })
 }
 
 pub(crate) fn executions(session: &Session, query: &ExecutionQuery) -> Step<Page<Execution>> {
+    if query.sort == ExecutionSort::DueAt {
+        if query.job_id.is_none() {
+            return Err(Error::invalid("only executions of one job can be sorted by due time").into());
+        }
+        if let Some(after) = &query.after {
+            super::executions::get(session, after)?.ok_or_else(|| Error::not_found("execution", after))?;
+        }
+    }
     let mut filter = Filter::default();
     if let Some(job_id) = &query.job_id {
         filter.and("job_id = ?", [text(job_id.as_str())]);
@@ -130,13 +139,15 @@ pub(crate) fn executions(session: &Session, query: &ExecutionQuery) -> Step<Page
     if let Some(until) = query.until {
         filter.and(&format!("{column} < ?"), [Value::Integer(until.as_millis())]);
     }
+    // How many there are in all does not depend on where the page begins.
+    let total = if query.count { Some(total(session, "@executions", &filter)?) } else { None };
     if let Some(after) = &query.after {
         let id = Value::Blob(key(after).to_vec());
         match query.sort {
             ExecutionSort::Newest => filter.and("id < ?", [id]),
             ExecutionSort::Oldest => filter.and("id > ?", [id]),
             ExecutionSort::DueAt => filter.and(
-                "(due_at, attempt, id) > (SELECT due_at, attempt, id FROM @executions WHERE id = ?)",
+                "(due_at, attempt, nonce) > (SELECT due_at, attempt, nonce FROM @executions WHERE id = ?)",
                 [id],
             ),
         }
@@ -144,10 +155,11 @@ pub(crate) fn executions(session: &Session, query: &ExecutionQuery) -> Step<Page
     let order = match query.sort {
         ExecutionSort::Newest => "id DESC",
         ExecutionSort::Oldest => "id",
-        ExecutionSort::DueAt => "due_at, attempt, id",
+        ExecutionSort::DueAt => "due_at, attempt, nonce",
     };
     let from = (execution_columns!(), "@executions");
-    page(session, from, filter, order, (query.offset, query.limit, query.count), execution)
+    let items = items(session, from, filter, order, (query.offset, query.limit), execution)?;
+    Ok(Page { items, total })
 }
 
 /// The states asked for, with the terms by which SQLite knows that a partial index will do.

@@ -55,24 +55,28 @@ pub(crate) fn known(session: &mut Session, state: &JobState) -> Step<Option<Arc<
     Ok(Some(known))
 }
 
-/// Sets a job aside, if it is not already, and records that.
+/// Sets a job aside, if it is not for this reason already, and records that. Like every change that the
+/// scheduler makes by itself it makes a new version, so that whoever edits what they saw before is told.
 pub(crate) fn set_aside(session: &Session, n: i64, reason: &str, now: Timestamp) -> Step<bool> {
-    let sql = "UPDATE @job_state SET fault = ?2 WHERE n = ?1 AND fault IS NULL";
-    if session.execute(sql, params![n, reason])? == 0 {
+    let changed = session.execute(
+        "UPDATE @job_state SET fault = ?2, version = version + 1, updated_at = ?3
+         WHERE n = ?1 AND fault IS NOT ?2",
+        params![n, reason, now.as_millis()],
+    )?;
+    if changed == 0 {
         return Ok(false);
     }
-    note(session, n, "set_aside", reason, now)?;
+    note(session, n, "set_aside", &serde_json::json!({ "reason": reason }), now)?;
     Ok(true)
 }
 
 /// Records what the scheduler itself did to job `n`, which does not fire any more.
-pub(crate) fn note(session: &Session, n: i64, action: &str, reason: &str, now: Timestamp) -> Step<()> {
-    let detail = serde_json::json!({ "reason": reason }).to_string();
+pub(crate) fn note(session: &Session, n: i64, action: &str, detail: &Value, now: Timestamp) -> Step<()> {
     session.execute(
         "INSERT INTO @audit (at, job_id, job_name, action, actor, version, due_before, detail)
          SELECT ?2, j.id, j.name, ?3, 'scheduler', s.version, s.due_at, ?4
          FROM @jobs j JOIN @job_state s USING (n) WHERE j.n = ?1",
-        params![n, now.as_millis(), action, detail],
+        params![n, now.as_millis(), action, detail.to_string()],
     )?;
     Ok(())
 }
@@ -107,7 +111,12 @@ pub(crate) fn calendars(session: &mut Session) -> Step<Arc<Calendars>> {
             return Ok(Arc::clone(calendars));
         }
     }
-    let calendars = Arc::new(Calendars::new(super::edit::list_calendars(session)?));
+    let mut calendars = Calendars::new();
+    for calendar in super::edit::list_calendars(session)? {
+        // One that can't be read is to the planner as if it were not there; it still comes back.
+        let _ = calendars.insert(&calendar);
+    }
+    let calendars = Arc::new(calendars);
     session.calendars = Some((counter, Arc::clone(&calendars)));
     Ok(calendars)
 }

@@ -68,7 +68,18 @@ pub(crate) fn heartbeat(session: &Session, request: &HeartbeatRequest) -> Step<H
         params![node.id.as_str(), node.epoch.0],
         |row| Ok(execution_id(row, 0)?),
     )?;
-    Ok(HeartbeatOutcome::Renewed { now, cancel })
+    let overdue = is_overdue(session, now)?;
+    Ok(HeartbeatOutcome::Renewed { now, cancel, overdue })
+}
+
+/// Whether there is something to reap.
+fn is_overdue(session: &Session, now: Timestamp) -> Step<bool> {
+    let late = session.first(
+        "SELECT 1 FROM @nodes WHERE dead_at IS NULL AND lease_until <= ?1 LIMIT 1",
+        [now.as_millis()],
+        |_| Ok(()),
+    )?;
+    Ok(late.is_some() || !super::reap::dead_owners(session)?.is_empty())
 }
 
 pub(crate) fn leave(session: &Session, node: &NodeRef) -> Step<()> {

@@ -24,7 +24,7 @@ struct Candidate {
 /// How many more executions of one job may start.
 struct Room {
     left: i64,
-    /// The job; `None` when it is gone or can't be read.
+    /// The job; `None` when it is gone, set aside, or can't be read.
     job: Option<Job>,
 }
 
@@ -36,6 +36,8 @@ pub(crate) struct Taken {
     pub(crate) set_aside: Vec<(unified_scheduler_core::id::JobId, String)>,
     /// Whether there was more that could start.
     pub(crate) more: bool,
+    /// Whether something was passed over because its job runs as often as it may.
+    pub(crate) blocked: bool,
 }
 
 /// Takes up to `limit` pending executions, lane by lane, by priority, then time. Those of a job that runs
@@ -112,6 +114,8 @@ fn startable(
                 if found.len() == want {
                     return Ok(found);
                 }
+            } else {
+                taken.blocked |= room.job.is_some();
             }
         }
         if last {
@@ -132,15 +136,21 @@ fn room(session: &mut Session, job_id: &str, now: Timestamp, taken: &mut Taken) 
         return Ok(gone);
     }
     let job = state.into_job(&known);
-    let running: i64 = session
-        .first(
-            "SELECT count(*) FROM @executions WHERE job_id = ?1 AND status = 'running'
-                 AND status IN ('pending', 'running')",
-            [job_id],
-            |row| row.get(0),
-        )?
-        .unwrap_or_default();
-    Ok(Room { left: i64::from(job.definition.overlap.max_running()) - running, job: Some(job) })
+    if job.fault.is_some() {
+        return Ok(gone);
+    }
+    Ok(Room { left: free_slots(session, &job)?, job: Some(job) })
+}
+
+/// How many more executions of the job may start.
+pub(crate) fn free_slots(session: &Session, job: &Job) -> Step<i64> {
+    let running: Option<i64> = session.first(
+        "SELECT count(*) FROM @executions
+         WHERE job_id = ?1 AND status = 'running' AND status IN ('pending', 'running')",
+        [job.id.as_str()],
+        |row| row.get(0),
+    )?;
+    Ok(i64::from(job.definition.overlap.max_running()) - running.unwrap_or_default())
 }
 
 /// Makes a pending execution running, owned by this node.

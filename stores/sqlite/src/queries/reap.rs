@@ -80,7 +80,7 @@ fn node_id(text: String) -> NodeId {
 
 /// Every node and epoch that something runs under by the file, and that is dead: marked so, followed by a
 /// newer epoch, or forgotten. Skips from one to the next along the index.
-fn dead_owners(session: &Session) -> Step<Vec<NodeRef>> {
+pub(crate) fn dead_owners(session: &Session) -> Step<Vec<NodeRef>> {
     let mut dead = Vec::new();
     let mut last = (String::new(), i64::MIN);
     loop {
