@@ -108,14 +108,15 @@ impl Jobs {
     }
 
     pub(super) fn put_calendar(&mut self, calendar: Calendar) {
+        // One that can't be read is to the planner as if it were not there; it still comes back.
+        self.prepared.remove(&calendar.name);
+        let _ = self.prepared.insert(&calendar);
         self.calendars.insert(calendar.name.clone(), calendar);
-        self.prepared = Calendars::new(self.calendars());
     }
 
     pub(super) fn delete_calendar(&mut self, name: &str) -> bool {
-        let gone = self.calendars.remove(name).is_some();
-        self.prepared = Calendars::new(self.calendars());
-        gone
+        self.prepared.remove(name);
+        self.calendars.remove(name).is_some()
     }
 
     pub(super) fn calendars(&self) -> Vec<Calendar> {

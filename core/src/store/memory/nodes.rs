@@ -64,6 +64,11 @@ impl Nodes {
         self.is_alive(node) && self.rows.get(&node.id).is_some_and(|row| now < row.node.lease_until)
     }
 
+    /// Whether some lease has run out and nobody has marked its node dead.
+    fn any_overdue(&self, now: Timestamp) -> bool {
+        self.rows.values().any(|row| !row.node.dead && now >= row.node.lease_until)
+    }
+
     fn alive_mut(&mut self, node: &NodeRef) -> Option<&mut Row> {
         self.rows.get_mut(&node.id).filter(|row| row.node.epoch == node.epoch && !row.node.dead)
     }
@@ -99,7 +104,8 @@ impl State {
         row.node.info = info;
         let owned = self.executions.owned_by(&node);
         let cancel = owned.filter(|e| e.cancel_requested).map(|e| e.id).collect();
-        HeartbeatOutcome::Renewed { now, cancel }
+        let overdue = self.nodes.any_overdue(now) || self.left_by_the_dead().next().is_some();
+        HeartbeatOutcome::Renewed { now, cancel, overdue }
     }
 
     pub(super) fn reap(&mut self, request: ReapRequest, planner: &dyn Planner, now: Timestamp) -> Reaped {
