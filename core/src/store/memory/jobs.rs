@@ -108,10 +108,9 @@ impl Jobs {
     }
 
     pub(super) fn put_calendar(&mut self, calendar: Calendar) {
-        // One that can't be read excludes nothing, and does not hide the others.
-        if self.prepared.insert(&calendar).is_err() {
-            self.prepared.remove(&calendar.name);
-        }
+        // One that can't be read is to the planner as if it were not there; it still comes back.
+        self.prepared.remove(&calendar.name);
+        let _ = self.prepared.insert(&calendar);
         self.calendars.insert(calendar.name.clone(), calendar);
     }
 
