@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod context;
+pub mod document;
 pub mod error;
 pub mod event;
 pub mod execution;
