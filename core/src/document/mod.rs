@@ -132,7 +132,7 @@ fn definition(top: &mut Fields<'_>, foreign: bool, schedule: Schedule) -> JobDef
     let mut job = JobDefinition::new(name, handler, schedule);
     job.description = top.text(&["description"]).unwrap_or_default();
     if let Some((_, parameters)) = top.object(&["parameters"]) {
-        job.parameters = parameters.clone();
+        job.parameters.clone_from(parameters);
     }
     job.timeout = top.seconds(&["timeout_seconds", "timeout"]).unwrap_or(DEFAULT_TIMEOUT);
     job.retry = policies::retry(top);
@@ -150,7 +150,7 @@ fn definition(top: &mut Fields<'_>, foreign: bool, schedule: Schedule) -> JobDef
     job.chains = policies::chains(top);
     job.tags = top.texts(&["tags"]).unwrap_or_default();
     if let Some((_, extra)) = top.object(&["extra"]) {
-        job.extra = extra.clone();
+        job.extra.clone_from(extra);
     }
     job
 }

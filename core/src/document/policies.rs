@@ -9,7 +9,7 @@ use crate::policy::{Backoff, Chain, ChainOn, History, Keep, Misfire, Notificatio
 /// The retry policy that the older programs put into every document, chosen by nobody.
 const UNCHOSEN: (u32, u64) = (3, 300);
 /// What `skip` takes for late where the document does not say: a minute.
-const DEFAULT_GRACE: std::time::Duration = std::time::Duration::from_secs(60);
+const DEFAULT_GRACE: std::time::Duration = std::time::Duration::from_mins(1);
 
 const A_COUNT: &str = "a whole number from 0";
 

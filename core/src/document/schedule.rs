@@ -74,11 +74,11 @@ pub(super) fn schedule(top: &mut Fields<'_>) -> (Option<Schedule>, Names) {
 fn nested(top: &mut Fields<'_>, name: &str, map: &Map<String, Value>) -> (Value, Names) {
     let mut names = Names::nested(name);
     let mut map = map.clone();
-    if let Some(value) = map.remove("value") {
-        if map.get("expression").is_none_or(Value::is_null) {
-            map.insert("expression".to_owned(), value);
-            names.fields.push(("expression", "value".to_owned()));
-        }
+    if let Some(value) = map.remove("value")
+        && map.get("expression").is_none_or(Value::is_null)
+    {
+        map.insert("expression".to_owned(), value);
+        names.fields.push(("expression", "value".to_owned()));
     }
     for key in ["anchor", "at", "start", "end"] {
         if let Some(value) = map.get_mut(key)
