@@ -4,6 +4,7 @@ mod builder;
 pub mod clock;
 pub mod context;
 pub mod doctor;
+pub mod document;
 mod engine;
 pub mod error;
 pub mod event;
