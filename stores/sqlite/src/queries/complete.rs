@@ -134,12 +134,7 @@ fn set_next(session: &Session, job: i64, completion: &Completion) -> Step<bool> 
 }
 
 /// What an earlier call with this completion, whose reply was lost, has come to; refused if there was none.
-fn earlier(
-    session: &Session,
-    node: &NodeRef,
-    alive: bool,
-    completion: &Completion,
-) -> Step<CompleteOutcome> {
+fn earlier(session: &Session, node: &NodeRef, alive: bool, completion: &Completion) -> Step<CompleteOutcome> {
     let Some(known) = executions::get(session, &completion.execution_id)? else {
         // What a live node ran can have gone only by its own completion, so this is its repeat.
         let repeat = alive && !completion.keeps_row();

@@ -58,9 +58,11 @@ fn name_conflict(session: &Session, job: &Job, in_request: Option<&&JobId>) -> S
 
 /// Another job with this name.
 fn name_taken(session: &Session, name: &str, id: &JobId) -> Step<Option<JobId>> {
-    session.first("SELECT id FROM @jobs WHERE name = ?1 AND id <> ?2 ORDER BY id LIMIT 1", [name, id.as_str()], |row| {
-        row.get::<_, String>(0).map(JobId::from)
-    })
+    session.first(
+        "SELECT id FROM @jobs WHERE name = ?1 AND id <> ?2 ORDER BY id LIMIT 1",
+        [name, id.as_str()],
+        |row| row.get::<_, String>(0).map(JobId::from),
+    )
 }
 
 fn insert(session: &Session, job: &Job, actor: &str) -> Step<()> {
@@ -212,7 +214,11 @@ pub(crate) fn delete(session: &mut Session, id: &JobId, actor: &str) -> Step<boo
             end_pending!(),
             " WHERE job_id = ?1 AND status = 'pending' AND status IN ('pending', 'running')"
         ),
-        params![id.as_str(), session.now().as_millis(), cancelled(format!("its job was deleted by {actor}"))?],
+        params![
+            id.as_str(),
+            session.now().as_millis(),
+            cancelled(format!("its job was deleted by {actor}"))?
+        ],
     )?;
     session.execute("DELETE FROM @job_state WHERE n = ?1", [n])?;
     session.execute("DELETE FROM @jobs WHERE n = ?1", [n])?;

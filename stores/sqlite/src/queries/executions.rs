@@ -1,12 +1,12 @@
 //! Single executions: reading, manual triggers, cancelling, what a node owns, news of running ones.
 
 use rusqlite::params;
-use unified_scheduler_core::{Error, Timestamp};
 use unified_scheduler_core::execution::{Execution, JobResult, LogLine, Status};
 use unified_scheduler_core::id::ExecutionId;
 use unified_scheduler_core::store::{
     CancelOutcome, Claimed, NewExecution, NodeRef, Report, TriggerOutcome, TriggerRequest,
 };
+use unified_scheduler_core::{Error, Timestamp};
 
 use super::{jobs, nodes};
 use crate::error::Step;
