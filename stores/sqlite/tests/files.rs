@@ -1,5 +1,7 @@
 //! Files that are not as they should be: refused, mended, or at least said clearly.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,7 +56,7 @@ impl File {
 }
 
 fn job(id: &str) -> Job {
-    let schedule = Schedule::every(Duration::from_secs(60));
+    let schedule = Schedule::every(Duration::from_mins(1));
     Job::new(id.into(), JobDefinition::new(format!("job {id}"), "work", schedule), start())
 }
 
@@ -182,35 +184,6 @@ async fn a_full_disk_refuses_what_does_not_fit_and_keeps_the_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_failing_request_rolls_back_alone() {
-    let file = File::new();
-    let store = Arc::new(file.open().await);
-    let node = join(&store).await;
-    // Many at once, so that they share transactions; the bad ones name one id twice, as two jobs.
-    let tasks: Vec<_> = (0..40)
-        .map(|i| {
-            let store = Arc::clone(&store);
-            tokio::spawn(async move {
-                let mut jobs = vec![job(&format!("{i}"))];
-                if i % 2 == 1 {
-                    let mut twin = job(&format!("{i}"));
-                    twin.definition = job("other").definition;
-                    jobs.push(twin);
-                }
-                matches!(create(&store, jobs).await, Ok(CreateOutcome::Created))
-            })
-        })
-        .collect();
-    let mut created = 0;
-    for task in tasks {
-        created += u64::from(task.await.unwrap());
-    }
-    assert_eq!(created, 20);
-    assert_eq!(store.counts().await.unwrap().jobs, 20);
-    assert_eq!(claim(&store, &node, 100).await.claimed.len(), 20);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_definition_that_cannot_be_read_is_shown_and_set_aside_and_stops_nobody() {
     let file = File::new();
     let store = file.open().await;
@@ -281,7 +254,7 @@ fn works_until_it_is_killed() {
             // Every job is due again and again.
             let batch = claim(&store, &node, 50).await;
             if batch.claimed.is_empty() {
-                clock.advance(Duration::from_secs(60));
+                clock.advance(Duration::from_mins(1));
                 let node = node.clone();
                 let info = NodeInfo::default();
                 let ttl = Duration::from_secs(1_000_000);
