@@ -1,6 +1,10 @@
 //! All cases, by what they are about.
 
+mod audit;
+mod claims;
+mod completion;
 mod jobs;
+mod pending;
 
 use crate::runner::Case;
 
@@ -19,5 +23,5 @@ use group;
 
 /// Every case.
 pub fn cases() -> Vec<Case> {
-    [jobs::all()].concat()
+    [jobs::all(), audit::all(), claims::all(), pending::all(), completion::all()].concat()
 }
