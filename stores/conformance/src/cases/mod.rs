@@ -3,8 +3,17 @@
 mod audit;
 mod claims;
 mod completion;
+mod fencing;
+mod history;
 mod jobs;
+mod nodes;
+mod paging;
 mod pending;
+mod races;
+mod reaping;
+mod strangers;
+mod triggers;
+mod unknown_outcome;
 
 use crate::runner::Case;
 
@@ -23,5 +32,21 @@ use group;
 
 /// Every case.
 pub fn cases() -> Vec<Case> {
-    [jobs::all(), audit::all(), claims::all(), pending::all(), completion::all()].concat()
+    [
+        jobs::all(),
+        audit::all(),
+        claims::all(),
+        pending::all(),
+        completion::all(),
+        fencing::all(),
+        nodes::all(),
+        reaping::all(),
+        triggers::all(),
+        races::all(),
+        history::all(),
+        paging::all(),
+        strangers::all(),
+        unknown_outcome::all(),
+    ]
+    .concat()
 }
