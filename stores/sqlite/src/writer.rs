@@ -78,13 +78,6 @@ pub(crate) fn task<T: Send + 'static>(
     (Box::new(Request { step, asker }), answer)
 }
 
-/// A message to the writer.
-pub(crate) enum Message {
-    Run(Box<dyn Task>),
-    /// The last one: what came before is written, then the thread ends.
-    Stop(oneshot::Sender<()>),
-}
-
 /// The writer's own state.
 pub(crate) struct Writer {
     pub(crate) session: Session,
@@ -107,31 +100,12 @@ impl Writer {
         }
     }
 
-    /// Serves requests until it is told to stop, or everybody who could ask has gone.
-    pub(crate) fn serve(mut self, queue: &Receiver<Message>) {
-        while let Ok(message) = queue.recv() {
-            let mut next = Some(message);
-            let mut group = Vec::new();
-            let mut stop = None;
-            while let Some(message) = next.take() {
-                match message {
-                    Message::Run(task) => group.push(task),
-                    Message::Stop(done) => stop = Some(done),
-                }
-                if stop.is_some() || group.len() == GROUP {
-                    break;
-                }
-                next = queue.try_recv().ok();
-            }
-            if !group.is_empty() {
-                self.commit_together(group);
-            }
-            if let Some(done) = stop {
-                drop(self);
-                // Whoever closes may have gone.
-                let _ = done.send(());
-                return;
-            }
+    /// Serves requests until everybody who could ask has gone, and all that they asked for is done.
+    pub(crate) fn serve(mut self, queue: &Receiver<Box<dyn Task>>) {
+        while let Ok(first) = queue.recv() {
+            let mut group = vec![first];
+            group.extend(queue.try_iter().take(GROUP - 1));
+            self.commit_together(group);
         }
     }
 
