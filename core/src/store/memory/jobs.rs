@@ -175,7 +175,7 @@ impl State {
         conflicts
     }
 
-    pub(super) fn update_job(&mut self, request: UpdateJob, now: Timestamp) -> UpdateOutcome {
+    pub(super) fn update_job(&mut self, request: &UpdateJob, now: Timestamp) -> UpdateOutcome {
         let Some(job) = self.jobs.get(&request.id) else { return UpdateOutcome::NotFound };
         if job.version != request.expected_version {
             return UpdateOutcome::Stale(Box::new(job.clone()));
@@ -187,10 +187,10 @@ impl State {
             return UpdateOutcome::NameTaken(other.clone());
         }
         let due_before = job.due.map(|due| due.due_at);
-        let UpdateJob { id, actor, action, .. } = &request;
+        let UpdateJob { id, actor, action, .. } = request;
         let change = Change { actor, action, due_before };
         let edited = self.jobs.change(id, |job| {
-            edit(job, &request, now);
+            edit(job, request, now);
             job.clone()
         });
         let Some(job) = edited else { return UpdateOutcome::NotFound };
