@@ -83,7 +83,7 @@ impl SqliteStore {
     /// `Unavailable` for one that can't be written or that stays locked.
     pub async fn open(config: SqliteConfig) -> Result<SqliteStore> {
         let (sender, receiver) = oneshot::channel();
-        let _ = spawn("open", move || drop(sender.send(Self::open_here(config))))?;
+        drop(spawn("open", move || drop(sender.send(Self::open_here(config))))?);
         receiver.await.map_err(|_| Error::internal("the thread that opens the database has died"))?
     }
 

@@ -62,7 +62,7 @@ async fn a_due_job_runs_and_moves_on_from_its_previous_due_time(ctx: &Ctx<'_>) -
 async fn nothing_is_claimed_before_the_stores_clock_has_come_to_it(ctx: &Ctx<'_>) -> Result<()> {
     let node = ctx.join("node").await?;
     let mut job = ctx.job("later");
-    let at = ctx.now().saturating_add(Duration::from_millis(1000));
+    let at = ctx.now().saturating_add(Duration::from_secs(1));
     job.due = Some(Due { due_at: ctx.now(), fire_at: at });
     ctx.create(job).await?;
     ctx.advance(Duration::from_millis(999));
@@ -128,7 +128,7 @@ async fn the_next_due_time_is_told(ctx: &Ctx<'_>) -> Result<()> {
     let node = ctx.join("node").await?;
     assert_eq!(ctx.claim(&node, 10).await?.next_at, None, "nothing is ever due");
     let start = ctx.now();
-    ctx.create(ctx.job_with("other", Schedule::every(MINUTE), |d| d.handler = "other".to_owned())).await?;
+    ctx.create(ctx.job_with("other", Schedule::every(MINUTE), |d| d.handler = "other".into())).await?;
     ctx.create(ctx.job_with("slow", Schedule::every(10 * MINUTE), |d| d.priority = 50)).await?;
     let fast = ctx.create(ctx.job("fast")).await?;
     let batch = ctx.claim(&node, 10).await?;
@@ -159,7 +159,7 @@ async fn unknown_handlers_never_hide_others(ctx: &Ctx<'_>) -> Result<()> {
     let mut strangers = Vec::new();
     for i in 0..120 {
         let urgent = ctx.job_with(&format!("urgent-{i}"), Schedule::every(MINUTE), |d| {
-            d.handler = "unknown".to_owned();
+            d.handler = "unknown".into();
             d.priority = 100;
         });
         strangers.push(urgent);

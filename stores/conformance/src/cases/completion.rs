@@ -223,7 +223,7 @@ async fn a_job_pauses_itself_once(ctx: &Ctx<'_>) -> Result<()> {
 async fn a_chained_job_runs(ctx: &Ctx<'_>) -> Result<()> {
     let node = ctx.join("node").await?;
     let next = ctx.job_with("next", Schedule::manual(), |d| {
-        d.handler = "next".to_owned();
+        d.handler = "next".into();
         d.priority = 5;
     });
     let next = ctx.create(next).await?;

@@ -186,7 +186,7 @@ async fn counts_follow_every_change(ctx: &Ctx<'_>) -> Result<()> {
 
 async fn the_oldest_due_is_told(ctx: &Ctx<'_>) -> Result<()> {
     let due_at = ctx.now().saturating_add(Duration::from_millis(1_001));
-    let mut job = ctx.job_with("later", Schedule::every(MINUTE), |d| d.handler = "nobody has it".to_owned());
+    let mut job = ctx.job_with("later", Schedule::every(MINUTE), |d| d.handler = "nobody has it".into());
     job.due = Some(Due { due_at, fire_at: due_at });
     let job = ctx.create(job).await?;
     assert_eq!(ctx.store().counts().await?.oldest_due, None, "not due yet");

@@ -36,10 +36,10 @@ async fn jobs_are_filtered_by_everything_a_query_names(ctx: &Ctx<'_>) -> Result<
         d.origin = Origin::Static;
     });
     a.enabled = false;
-    let mut b = ctx.job_with("b", Schedule::every(MINUTE), |d| d.handler = "other".to_owned());
+    let mut b = ctx.job_with("b", Schedule::every(MINUTE), |d| d.handler = "other".into());
     b.fault = Some("broken".to_owned());
     let c = ctx.job_with("c", Schedule::every(MINUTE), |d| d.tags = vec!["nigh".to_owned()]);
-    let mut twin = ctx.job_with("c", Schedule::every(MINUTE), |d| d.handler = "third".to_owned());
+    let mut twin = ctx.job_with("c", Schedule::every(MINUTE), |d| d.handler = "third".into());
     twin.id = "twin".into();
     let _ = ctx.create_all(vec![a, b, c, twin]).await?;
     let all = JobQuery::default;

@@ -204,15 +204,15 @@ async fn edits_and_claims_at_once_lose_nothing(ctx: &Ctx<'_>) -> Result<()> {
 
 async fn no_occurrence_of_a_paused_job_is_claimed_after_the_pause(ctx: &Ctx<'_>) -> Result<()> {
     due_jobs(ctx, 60).await?;
-    let pauser = ctx.other().await?;
-    let pause = tokio::spawn(async move {
+    let other = ctx.other().await?;
+    let task = tokio::spawn(async move {
         let mut paused = Vec::new();
         for i in 0..60 {
             let id = JobId::from(format!("job-{i}"));
-            let Some(job) = pauser.get_job(&id).await? else { continue };
+            let Some(job) = other.get_job(&id).await? else { continue };
             let mut edit = UpdateJob::new(&job, "pauser", "disabled");
             edit.enabled = Some(false);
-            if let UpdateOutcome::Updated(job) = pauser.update_job(edit).await? {
+            if let UpdateOutcome::Updated(job) = other.update_job(edit).await? {
                 paused.push(*job);
             }
             tokio::task::yield_now().await;
@@ -220,7 +220,7 @@ async fn no_occurrence_of_a_paused_job_is_claimed_after_the_pause(ctx: &Ctx<'_>)
         Ok(paused)
     });
     let claimed: BTreeSet<JobId> = race(ctx, true).await?.into_iter().map(|(job, _)| job).collect();
-    let paused = join_all(vec![pause]).await?.concat();
+    let paused = join_all(vec![task]).await?.concat();
     assert_eq!(paused.len(), 60, "a claim is not an edit: none of the pauses is stale");
     for job in paused {
         let fired = job.n_fired == 1;
