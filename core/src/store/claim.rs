@@ -338,7 +338,7 @@ pub struct Completion {
     /// Whether the execution stays in the history.
     pub keep: Keep,
     /// The job's next occurrence, where that is counted from the end of the last; applies only while
-    /// the job has the version it was planned from and no next occurrence.
+    /// the job has the version it was planned from, no next occurrence, and has not ended.
     pub next: Option<(i64, Due)>,
 }
 

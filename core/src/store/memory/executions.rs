@@ -1,6 +1,7 @@
 //! Executions and the indexes over them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeBounds;
 
 use super::ready::Ready;
 use crate::execution::{Execution, LogLine, Status, Trigger};
@@ -61,9 +62,12 @@ impl Executions {
         self.rows.get(id).map(|row| &row.execution)
     }
 
-    /// Every execution, by id.
-    pub(super) fn ids(&self) -> impl DoubleEndedIterator<Item = &ExecutionId> {
-        self.rows.keys()
+    /// Every execution within `bounds`, by id.
+    pub(super) fn ids(
+        &self,
+        bounds: impl RangeBounds<ExecutionId>,
+    ) -> impl DoubleEndedIterator<Item = &ExecutionId> {
+        self.rows.range(bounds).map(|(id, _)| id)
     }
 
     pub(super) fn logs(&self, id: &ExecutionId) -> &[LogLine] {

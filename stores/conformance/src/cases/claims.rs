@@ -77,7 +77,7 @@ async fn what_is_claimed_is_stored_as_it_was_given(ctx: &Ctx<'_>) -> Result<()> 
     let node = ctx.join("node").await?;
     let claimed = ctx.running("stored", &node).await?;
     assert_eq!(ctx.execution(&claimed.execution.id).await?, claimed.execution);
-    assert_eq!(ctx.executions(&claimed.job.id).await?, [claimed.execution.clone()]);
+    assert_eq!(ctx.executions(&claimed.job.id).await?, std::slice::from_ref(&claimed.execution));
     let owned = ctx.store().owned(&node).await?;
     assert_eq!(owned.len(), 1);
     assert_eq!(owned[0].execution, claimed.execution);
