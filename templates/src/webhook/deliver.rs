@@ -14,7 +14,7 @@ use super::guard::{Guard, Refused};
 use super::request::Request;
 use crate::run::{Run, interrupted};
 
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 const MAX_REDIRECTS: usize = 5;
 /// How much of an answer is kept, in characters, and how much is read for that, in bytes.
 const KEPT_CHARS: usize = 500;
