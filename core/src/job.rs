@@ -335,7 +335,8 @@ impl Job {
     pub fn new(id: JobId, definition: JobDefinition, now: Timestamp) -> Self {
         let definition = Definition::new(id.clone(), definition);
         let due = first_due(&definition, now);
-        let ended = (due.is_none() && !definition.schedule.is_manual()).then_some(EndReason::Exhausted);
+        let ended = (due.is_none() && definition.compiled().is_ok_and(|s| !s.is_manual()))
+            .then_some(EndReason::Exhausted);
         Self {
             id,
             definition,

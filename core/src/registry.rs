@@ -36,7 +36,11 @@ impl Registry {
 
     /// Adds a handler; one of the same name is replaced, which the answer tells.
     pub fn handler(&self, name: impl Into<String>, handler: impl Handler) -> bool {
-        self.insert(name.into(), Entry { handler: Arc::new(handler), template: None })
+        self.insert_handler(name.into(), Arc::new(handler))
+    }
+
+    pub(crate) fn insert_handler(&self, name: String, handler: Arc<dyn Handler>) -> bool {
+        self.insert(name, Entry { handler, template: None })
     }
 
     /// Adds a template under its type; one of the same type is replaced, which the answer tells.

@@ -4,6 +4,7 @@
 //! which answers questions about due times. All of it is pure: no clock is read, and the same question
 //! has the same answer on every node.
 
+mod check;
 mod civil;
 mod compiled;
 mod cron;
@@ -110,11 +111,6 @@ impl Schedule {
     /// Due only when triggered.
     pub fn manual() -> Self {
         Self::new(Recurrence::Manual)
-    }
-
-    /// Whether it is due only when triggered.
-    pub fn is_manual(&self) -> bool {
-        matches!(self.recurrence, Recurrence::Manual)
     }
 
     /// The same in the local time of `timezone`: the expression's, or else that of the exclusions.

@@ -8,9 +8,9 @@ use serde_json::Value;
 use super::NodeRef;
 use crate::execution::{Execution, Failure, JobResult, LogLine, Progress, SkipReason, Status, Trigger};
 use crate::id::{ExecutionId, JobId};
-use crate::job::{Due, EndReason, Job};
+use crate::job::{Due, EndReason, Job, JobDefinition};
 use crate::policy::Keep;
-use crate::schedule::Calendars;
+use crate::schedule::{Calendars, Schedule};
 use crate::time::Timestamp;
 
 /// What a node asks to be given.
@@ -53,6 +53,8 @@ pub struct ClaimBatch {
     pub ended: Vec<(JobId, EndReason)>,
     /// Whether there was more than `limit` let it take.
     pub more: bool,
+    /// Whether a pending execution was passed over because its job runs as often as it may.
+    pub blocked: bool,
     /// When something of these handlers is due next, if nobody changes anything: a fire time of a job
     /// or a pending execution's `run_at`, later than `now`.
     pub next_at: Option<Timestamp>,
@@ -65,6 +67,18 @@ pub struct Claimed {
     pub execution: Execution,
     /// The job, as the claim read it.
     pub job: Job,
+}
+
+impl Claimed {
+    /// An execution whose job is gone: in place of the job stands one that does nothing, disabled and
+    /// with a fault that says so. Only [`super::Store::owned`] gives it; it is not to be started, but ended.
+    pub fn of_deleted_job(execution: Execution) -> Self {
+        let definition = JobDefinition::new(&execution.job_name, &execution.handler, Schedule::manual());
+        let mut job = Job::new(execution.job_id.clone(), definition, execution.created_at);
+        job.enabled = false;
+        job.fault = Some("the job was deleted".to_owned());
+        Self { execution, job }
+    }
 }
 
 /// How many executions of one job are open, over all nodes.

@@ -30,6 +30,7 @@
 mod claim;
 mod history;
 mod jobs;
+mod memory;
 mod nodes;
 
 use std::fmt::Debug;
@@ -41,6 +42,7 @@ use tokio::sync::watch;
 pub use claim::*;
 pub use history::*;
 pub use jobs::*;
+pub use memory::MemoryStore;
 pub use nodes::*;
 
 use crate::error::Result;

@@ -82,6 +82,9 @@ pub enum HeartbeatOutcome {
         now: Timestamp,
         /// Executions of this node that somebody asked to cancel.
         cancel: Vec<ExecutionId>,
+        /// Whether another node's lease has run out, or a dead epoch has left something running: whether
+        /// there is something to reap.
+        overdue: bool,
     },
     /// The epoch is dead: the node must cancel what it runs and join again.
     Refused,

@@ -151,7 +151,50 @@ pub(super) fn short(text: &str) -> String {
     text.chars().take(32).collect()
 }
 
-pub(super) fn named(kind: &Kind, text: &str) -> Option<i64> {
+/// One value: a number or a name.
+pub(super) fn value(kind: &Kind, piece: Piece<'_>) -> Result<i64, Fault> {
+    if let Some(value) = named(kind, piece.text) {
+        return Ok(value);
+    }
+    if piece.text.is_empty() || !piece.text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(not_a_value(kind, piece));
+    }
+    let value = number(piece)?;
+    if kind.name == WEEKDAY.name && value == 7 {
+        return Ok(0);
+    }
+    let (min, max) = (kind.min, if kind.name == WEEKDAY.name { 7 } else { kind.max });
+    if value < min {
+        return Err(piece
+            .fault(format!("{} {value} is below {min}", kind.name))
+            .help(format!("use {min} to {max}")));
+    }
+    if value > max {
+        return Err(piece
+            .fault(format!("{} {value} is above {max}", kind.name))
+            .help(format!("use {min} to {max}")));
+    }
+    Ok(value)
+}
+
+fn not_a_value(kind: &Kind, piece: Piece<'_>) -> Fault {
+    if piece.text.is_empty() {
+        return piece.fault(format!("{} {} is missing", kind.article(), kind.name));
+    }
+    let fault = piece.fault(format!("`{}` is not {} {}", short(piece.text), kind.article(), kind.name));
+    if piece.text.starts_with(['R', 'r']) {
+        return fault.help("`R` is not supported: its value would change with every read");
+    }
+    match kind.names.first() {
+        Some(name) => {
+            let max = if kind.name == WEEKDAY.name { 7 } else { kind.max };
+            fault.help(format!("use {} to {max}, or a name such as `{}`", kind.min, &name[..3]))
+        }
+        None => fault.help(format!("use {} to {}", kind.min, kind.max)),
+    }
+}
+
+fn named(kind: &Kind, text: &str) -> Option<i64> {
     let lower = text.to_ascii_lowercase();
     (kind.min..)
         .zip(kind.names)

@@ -1,0 +1,169 @@
+//! Membership: enters the node, renews its lease, passes on cancellations, and reaps dead nodes.
+//!
+//! States: *outside* (asks to join, with growing waits) → *member* (renews every third of the lease) →
+//! *refused* (the epoch is dead: everything this node runs belongs to others; it is cancelled without a
+//! record, and the node joins again with a new epoch).
+//!
+//! The store's clock decides whose lease has run out. A node reaps only after one full lease of unbroken
+//! contact of its own: after an outage of the store every lease looks old, and nobody is dead.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Engine;
+use super::owned::StopReason;
+use crate::event::Event;
+use crate::id::NodeId;
+use crate::store::{HeartbeatOutcome, HeartbeatRequest, JoinRequest, NodeRef, ReapRequest};
+
+/// How many executions one call reaps, at most.
+const REAP_BATCH: usize = 500;
+
+/// One node's membership.
+pub(crate) struct Membership {
+    engine: Arc<Engine>,
+    id: NodeId,
+    /// Since when, by the steady clock, every call has been answered.
+    contact_since: Option<Duration>,
+    failures: u32,
+}
+
+/// What one heartbeat said.
+enum Beat {
+    Renewed { overdue: bool },
+    Refused,
+    NoAnswer,
+}
+
+impl Membership {
+    pub(crate) fn new(engine: Arc<Engine>) -> Self {
+        let id = engine.ids.node(&engine.options.node_name);
+        Self { engine, id, contact_since: None, failures: 0 }
+    }
+
+    /// Keeps the node a member until the engine ends.
+    pub(crate) async fn run(mut self) {
+        while let Some(node) = self.join().await {
+            self.engine.node.send_replace(Some(node.clone()));
+            self.engine.events.tell(|| Event::NodeJoined { node_id: node.id.clone(), epoch: node.epoch });
+            self.stay(&node).await;
+            self.engine.node.send_replace(None);
+            if self.engine.ended.is_cancelled() {
+                return;
+            }
+            tracing::warn!(node = %node.id, epoch = %node.epoch, "the lease is lost; joining again");
+            self.engine.events.tell(|| Event::LeaseLost { node_id: node.id.clone() });
+            for running in self.engine.owned.all() {
+                if running.node == node {
+                    running.stop(StopReason::LeaseLost);
+                }
+            }
+        }
+    }
+
+    /// Asks until the store lets the node in; `None` when the engine ends before.
+    async fn join(&mut self) -> Option<NodeRef> {
+        loop {
+            let request =
+                JoinRequest { id: self.id.clone(), ttl: self.engine.options.lease, info: self.engine.info() };
+            let asked = self.engine.clock.steady();
+            let answer = tokio::select! {
+                biased;
+                () = self.engine.ended.cancelled() => return None,
+                answer = self.engine.call("join", self.engine.store.join(request)) => answer,
+            };
+            match answer {
+                Ok(joined) => {
+                    self.engine.learn_clock(joined.now, asked);
+                    self.contact_since = Some(asked);
+                    self.failures = 0;
+                    return Some(NodeRef { id: self.id.clone(), epoch: joined.epoch });
+                }
+                Err(error) => {
+                    if !error.is_retryable() {
+                        tracing::error!(%error, "the node can't join");
+                    }
+                    self.failures = self.failures.saturating_add(1);
+                    if !self.engine.sleep(self.engine.backoff(self.failures)).await {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Renews until refused, or until the engine ends.
+    async fn stay(&mut self, node: &NodeRef) {
+        let lease = self.engine.options.lease;
+        let mut wait = lease / 3;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.engine.ended.cancelled() => return,
+                () = self.engine.renew.notified() => {}
+                () = self.engine.clock.sleep(wait) => {}
+            }
+            wait = match self.beat(node).await {
+                Beat::Refused => return,
+                Beat::NoAnswer => self.engine.backoff(self.failures).min(lease / 3),
+                Beat::Renewed { overdue } => {
+                    let steady = self.engine.clock.steady();
+                    let contact = self.contact_since.map_or(Duration::ZERO, |t| steady.saturating_sub(t));
+                    if overdue && contact >= lease {
+                        self.reap().await;
+                    }
+                    lease / 3
+                }
+            };
+        }
+    }
+
+    async fn beat(&mut self, node: &NodeRef) -> Beat {
+        let engine = &self.engine;
+        let request = HeartbeatRequest { node: node.clone(), ttl: engine.options.lease, info: engine.info() };
+        let asked = engine.clock.steady();
+        match engine.call("heartbeat", engine.store.heartbeat(request)).await {
+            Ok(HeartbeatOutcome::Renewed { now, cancel, overdue }) => {
+                engine.learn_clock(now, asked);
+                self.contact_since.get_or_insert(asked);
+                self.failures = 0;
+                for id in cancel {
+                    if let Some(running) = engine.owned.get(&id) {
+                        running.stop(StopReason::Cancelled);
+                    }
+                }
+                Beat::Renewed { overdue }
+            }
+            Ok(HeartbeatOutcome::Refused) => Beat::Refused,
+            Err(error) => {
+                if !error.is_retryable() {
+                    tracing::error!(%error, "the lease can't be renewed");
+                }
+                self.contact_since = None;
+                self.failures = self.failures.saturating_add(1);
+                Beat::NoAnswer
+            }
+        }
+    }
+
+    /// Ends what dead nodes left, until nothing is left or a call fails.
+    async fn reap(&self) {
+        let engine = &self.engine;
+        let request = ReapRequest { grace: Duration::ZERO, limit: REAP_BATCH };
+        while let Ok(reaped) = engine.call("reap", engine.store.reap(request, &engine.planner)).await {
+            for node in reaped.nodes {
+                tracing::warn!(node = %node.id, epoch = %node.epoch, "found dead");
+                engine.events.tell(|| Event::NodeDied { node_id: node.id });
+            }
+            for execution in reaped.ended {
+                tracing::warn!(execution_id = %execution.id, job_id = %execution.job_id, "lost with its node");
+                engine
+                    .events
+                    .tell(|| Event::ExecutionEnded { execution: Box::new(execution), retry_at: None });
+            }
+            if !reaped.more || engine.ended.is_cancelled() {
+                return;
+            }
+        }
+    }
+}
