@@ -23,18 +23,18 @@ async fn scheduler() -> Scheduler {
         .template(WebhookTrigger::new(WebhookOptions::default()))
         .start()
         .await
-        .unwrap()
+        .expect("a scheduler starts over an empty store")
 }
 
 fn job(template: &str, parameters: &Value) -> JobDefinition {
     let mut job = JobDefinition::new("it", template, Schedule::manual());
-    job.parameters = parameters.as_object().unwrap().clone();
+    job.parameters.clone_from(parameters.as_object().expect("parameters are an object"));
     job
 }
 
 async fn start(jobs: &Jobs, definition: JobDefinition) -> ExecutionId {
-    let job = jobs.create(definition).await.unwrap();
-    jobs.run(&job.id, RunOptions::default()).await.unwrap().id
+    let job = jobs.create(definition).await.expect("the job is fine");
+    jobs.run(&job.id, RunOptions::default()).await.expect("the job is there").id
 }
 
 async fn run(definition: JobDefinition) -> (Scheduler, Execution) {
@@ -42,7 +42,7 @@ async fn run(definition: JobDefinition) -> (Scheduler, Execution) {
     let mut events = scheduler.events();
     let id = start(&scheduler.jobs(), definition).await;
     loop {
-        if let Event::ExecutionEnded { execution, .. } = events.recv().await.unwrap()
+        if let Event::ExecutionEnded { execution, .. } = events.recv().await.expect("the scheduler runs")
             && execution.id == id
         {
             return (scheduler, *execution);
@@ -51,7 +51,7 @@ async fn run(definition: JobDefinition) -> (Scheduler, Execution) {
 }
 
 async fn lines(scheduler: &Scheduler, id: &ExecutionId) -> Vec<String> {
-    scheduler.logs(id).await.unwrap().into_iter().map(|line| line.message).collect()
+    scheduler.logs(id).await.expect("the store answers").into_iter().map(|line| line.message).collect()
 }
 
 #[tokio::test]

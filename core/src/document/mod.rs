@@ -2,7 +2,7 @@
 //!
 //! [`read`] takes our own form and every variant in which the documents of older programs are found,
 //! as they are or as `mongoexport` prints them. Where a meaning has several spellings, the first that
-//! is present and not null wins. [`write`] gives the document that people and programs are shown, with
+//! is present and not null wins. [`write()`] gives the document that people and programs are shown, with
 //! the names that older readers know beside ours; [`export`] the one that [`read`] turns into the same
 //! definition.
 
@@ -64,7 +64,7 @@ impl Document {
 /// Fields that only a document of ours has.
 const OURS: [&str; 5] = ["misfire", "overlap", "history", "chains", "pause_after_failures"];
 
-/// Fields that [`write`] derives from others: known, and not read.
+/// Fields that [`write()`] derives from others: known, and not read.
 const DERIVED: [&str; 6] =
     ["ended", "execution_count", "failures_in_row", "fault", "last_execution_id", "skip_next"];
 
