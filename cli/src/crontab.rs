@@ -396,6 +396,7 @@ mod tests {
         assert_eq!(split(r"date +\%Y-\%m"), ("date +%Y-%m".into(), None));
         assert_eq!(split(r"printf '\n' % 100\% \x"), (r"printf '\n'".into(), Some(" 100% \\x\n".into())));
         assert_eq!(split("cat %"), ("cat".into(), None));
+        assert_eq!(split(r"a\\%b\\%c"), (r"a\\".into(), Some("b\\%c\n".into())));
         assert!(faults("* * * * * %x")[0].2.contains("is empty"));
     }
 

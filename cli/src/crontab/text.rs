@@ -96,27 +96,29 @@ pub(super) fn place(fields: &[Word<'_>], position: usize) -> usize {
 }
 
 /// The command and its input, as `do_command.c` of Vixie cron splits them: at the first `%`; each later
-/// one is a new line; `\%` is the character; the input ends with a new line.
+/// one is a new line; `\%` is the character, but `\\%` in a command is a backslash and the split; the
+/// input ends with a new line.
 pub(super) fn split_input(text: &str) -> (String, Option<String>) {
-    let mut parts = vec![String::new()];
-    let mut characters = text.chars().peekable();
-    while let Some(c) = characters.next() {
-        let escaped = c == '\\' && characters.peek() == Some(&'%');
+    let mut command = String::new();
+    let mut input = "";
+    let mut escaped = false;
+    for (at, c) in text.char_indices() {
+        if c == '%' && !escaped {
+            input = text.get(at + 1..).unwrap_or_default();
+            break;
+        }
         if c == '%' {
-            parts.push(String::new());
-        } else if let Some(part) = parts.last_mut() {
-            part.push(if escaped { '%' } else { c });
+            command.pop();
         }
-        if escaped {
-            characters.next();
-        }
+        command.push(c);
+        escaped = c == '\\' && !escaped;
     }
-    let command = parts.remove(0).trim_end().to_owned();
-    let mut input = parts.join("\n");
+    let lines: Vec<String> = input.split("\\%").map(|part| part.replace('%', "\n")).collect();
+    let mut input = lines.join("%");
     if !input.is_empty() && !input.ends_with('\n') {
         input.push('\n');
     }
-    (command, (!input.is_empty()).then_some(input))
+    (command.trim_end().to_owned(), (!input.is_empty()).then_some(input))
 }
 
 /// The words of a command, paths by their last part, as a name: `/usr/bin/backup.sh --full` is
