@@ -373,6 +373,7 @@ async fn after_completion_sets_the_next_occurrence_once(ctx: &Ctx<'_>) -> Result
     let mut edit = UpdateJob::new(&ctx.get(&job.id).await?, "tester", "updated");
     edit.skip_next = Some(0);
     assert!(matches!(ctx.store().update_job(edit).await?, UpdateOutcome::Updated(_)));
+    let at = Timestamp::from_millis(ctx.now().as_millis() + 777);
     let mut end = ctx.ending(claimed, Status::Success);
     end.next = Some(Due { due_at: at, fire_at: at });
     let _ = ctx.complete(&node, &[end]).await?;
