@@ -29,6 +29,7 @@ pub mod template;
 pub mod time;
 pub mod verify;
 
+pub use async_trait::async_trait;
 pub use builder::SchedulerBuilder;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use context::Context;
