@@ -22,6 +22,7 @@ pub mod settle;
 pub mod static_job;
 pub mod store;
 pub mod template;
+pub mod testing;
 pub mod time;
 
 pub use builder::SchedulerBuilder;
@@ -42,4 +43,5 @@ pub use scheduler::Scheduler;
 pub use static_job::{JobBuilder, StaticJob, cron, every, on_demand, once, scheduled};
 pub use store::Store;
 pub use template::{Template, TemplateMetadata};
+pub use testing::TestScheduler;
 pub use time::Timestamp;
