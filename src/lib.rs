@@ -1,2 +1,10 @@
-#![doc = "One job scheduler over the database your application already has."]
+#![doc = include_str!("../README.md")]
+
+mod connect;
+
+pub use connect::{connect, schemes};
 pub use unified_scheduler_core::*;
+
+/// SQLite: the embedded store.
+#[cfg(feature = "sqlite")]
+pub use unified_scheduler_sqlite as sqlite;

@@ -77,7 +77,7 @@ pub struct HandlerError {
     /// What went wrong.
     pub failure: Failure,
     /// What it did before, if it wants to say.
-    pub result: Option<JobResult>,
+    pub result: Option<Box<JobResult>>,
     /// Run again after this long, whatever the job's retry policy says.
     pub retry_after: Option<Duration>,
 }
@@ -100,7 +100,7 @@ impl HandlerError {
     /// The same failure, with what was done before it.
     #[must_use]
     pub fn with_result(mut self, result: JobResult) -> Self {
-        self.result = Some(result);
+        self.result = Some(Box::new(result));
         self
     }
 

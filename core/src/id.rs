@@ -155,7 +155,7 @@ impl IdSource {
         Self { random: AtomicU64::new(seed), last: Mutex::new((i64::MIN, 0)) }
     }
 
-    /// The next 64 random bits (SplitMix64: Steele, Lea and Flood, OOPSLA 2014). Not for secrets.
+    /// The next 64 random bits (`SplitMix64`: Steele, Lea and Flood, OOPSLA 2014). Not for secrets.
     pub fn random(&self) -> u64 {
         const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
         let mut z = self.random.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);

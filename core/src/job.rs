@@ -124,7 +124,7 @@ impl JobDefinition {
 
     /// Everything that is wrong with it, but for its schedule (see [`Schedule::compile`]) and for what
     /// only a template knows of its parameters.
-    fn own_faults(&self) -> Vec<Fault> {
+    pub(crate) fn own_faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
         let mut check = |ok: bool, field: &str, message: String| {
             if !ok {

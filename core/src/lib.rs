@@ -3,10 +3,13 @@
 mod builder;
 pub mod clock;
 pub mod context;
+pub mod doctor;
+pub mod document;
 mod engine;
 pub mod error;
 pub mod event;
 pub mod execution;
+pub mod explain;
 pub mod handler;
 pub mod id;
 pub mod job;
@@ -20,10 +23,12 @@ mod seconds;
 pub mod secret;
 pub mod settle;
 pub mod static_job;
+pub mod status;
 pub mod store;
 pub mod template;
 pub mod testing;
 pub mod time;
+pub mod verify;
 
 pub use builder::SchedulerBuilder;
 pub use clock::{Clock, ManualClock, SystemClock};

@@ -149,16 +149,13 @@ impl Planning<'_> {
             } else {
                 self.schedule.excluded(t, calendars).map(|why| (SkipReason::Excluded, why))
             };
-            match fate {
-                Some((reason, why)) => {
-                    skip(&mut sorted.skipped, Span::one(t), reason, why, joins);
-                    joins = true;
-                }
-                None => {
-                    sorted.candidates.push(Span::one(t));
-                    joins = false;
-                }
-            }
+            joins = if let Some((reason, why)) = fate {
+                skip(&mut sorted.skipped, Span::one(t), reason, why, joins);
+                true
+            } else {
+                sorted.candidates.push(Span::one(t));
+                false
+            };
         }
         sorted
     }

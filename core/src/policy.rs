@@ -70,6 +70,7 @@ pub enum Backoff {
 /// Whether and when an execution that went wrong is run again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent choices, as they stand in documents")]
 pub struct Retry {
     /// How many times after the first. 0 is never. At most 1,000.
     pub max_retries: u32,

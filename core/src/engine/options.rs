@@ -47,8 +47,8 @@ impl Default for Options {
             stop_grace: Duration::from_secs(8),
             call_timeout: Duration::from_secs(10),
             report_every: Duration::from_secs(1),
-            retention: Some(Duration::from_secs(30 * 86_400)),
-            janitor_every: Duration::from_secs(600),
+            retention: Some(Duration::from_hours(30 * 24)),
+            janitor_every: Duration::from_mins(10),
         }
     }
 }

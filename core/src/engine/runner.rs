@@ -176,7 +176,7 @@ fn ending(stop: Option<StopReason>, answer: Option<Result<Outcome, HandlerError>
         (None, Some(Err(error))) => {
             let mut ending = Ending::new(Status::Failed, now);
             ending.retry_after = error.retry_after;
-            ending.result = error.result;
+            ending.result = error.result.map(|r| *r);
             ending.error = Some(error.failure);
             ending
         }
@@ -195,6 +195,6 @@ fn ending(stop: Option<StopReason>, answer: Option<Result<Outcome, HandlerError>
 fn result_of(answer: Result<Outcome, HandlerError>) -> Option<crate::execution::JobResult> {
     match answer {
         Ok(outcome) => Some(outcome.result),
-        Err(error) => error.result,
+        Err(error) => error.result.map(|r| *r),
     }
 }

@@ -8,13 +8,9 @@ use std::time::Duration;
 use super::cron::CompiledCron;
 use super::exclusion::{Calendars, CompiledExclusions};
 use super::interval::Grid;
+use super::jitter;
 use super::zone::Zone;
-use super::{Recurrence, Schedule, jitter};
-use crate::error::Fault;
 use crate::time::Timestamp;
-
-/// Longer offsets are mistakes: jitter spreads load, it does not plan.
-const LONGEST_JITTER: Duration = Duration::from_secs(86_400);
 
 /// How many due times lie in a span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,137 +23,27 @@ pub struct Count {
 
 /// A checked schedule of one job. Cheap to clone.
 #[derive(Clone)]
-pub struct CompiledSchedule(Arc<Inner>);
+pub struct CompiledSchedule(pub(super) Arc<Inner>);
 
-struct Inner {
-    job_id: String,
-    rule: Rule,
-    start: Timestamp,
-    end: Timestamp,
-    jitter: Duration,
-    exclusions: CompiledExclusions,
-    calendars: Vec<String>,
-    zone: Zone,
-    description: String,
+/// What is shared by its clones.
+pub(super) struct Inner {
+    pub(super) job_id: String,
+    pub(super) rule: Rule,
+    pub(super) start: Timestamp,
+    pub(super) end: Timestamp,
+    pub(super) jitter: Duration,
+    pub(super) exclusions: CompiledExclusions,
+    pub(super) calendars: Vec<String>,
+    pub(super) zone: Zone,
+    pub(super) description: String,
 }
 
-enum Rule {
+/// A checked recurrence.
+pub(super) enum Rule {
     Interval { period: i64, anchor: Option<Timestamp>, from_completion: bool },
     Cron(Box<CompiledCron>),
     Once(Timestamp),
     Manual,
-}
-
-impl Schedule {
-    /// Checks everything and prepares it for the job `job_id`, whose id decides its jitter and what
-    /// `H` stands for.
-    ///
-    /// # Errors
-    ///
-    /// Everything that is wrong; fields are named as in the document, relative to the schedule.
-    pub fn compile(&self, job_id: &str) -> Result<CompiledSchedule, Vec<Fault>> {
-        let mut faults = Vec::new();
-        let rule = self.rule(job_id, &mut faults);
-        self.check(&mut faults);
-        let exclusions = self.exclude.compile().map_err(|list| {
-            faults.extend(list.into_iter().map(|fault| fault.under("exclude")));
-        });
-        let (Some(rule), Ok(exclusions), true) = (rule, exclusions, faults.is_empty()) else {
-            return Err(faults);
-        };
-        let zone = match &rule {
-            Rule::Cron(cron) => cron.zone().clone(),
-            _ => exclusions.zone().cloned().unwrap_or_else(Zone::utc),
-        };
-        Ok(CompiledSchedule(Arc::new(Inner {
-            job_id: job_id.to_owned(),
-            description: describe(&rule),
-            rule,
-            start: self.start.unwrap_or(Timestamp::MIN),
-            end: self.end.unwrap_or(Timestamp::MAX),
-            jitter: self.jitter,
-            exclusions,
-            calendars: self.exclude.calendars.clone(),
-            zone,
-        })))
-    }
-
-    fn rule(&self, job_id: &str, faults: &mut Vec<Fault>) -> Option<Rule> {
-        match &self.recurrence {
-            Recurrence::Interval { every, anchor, from_completion } => match period(*every) {
-                Ok(period) => {
-                    Some(Rule::Interval { period, anchor: *anchor, from_completion: *from_completion })
-                }
-                Err(fault) => {
-                    faults.push(fault);
-                    None
-                }
-            },
-            Recurrence::Cron(cron) => match cron.compile(job_id) {
-                Ok(cron) => Some(Rule::Cron(Box::new(cron))),
-                Err(list) => {
-                    faults.extend(list);
-                    None
-                }
-            },
-            Recurrence::Once { at } => Some(Rule::Once(*at)),
-            Recurrence::Manual => Some(Rule::Manual),
-        }
-    }
-
-    fn check(&self, faults: &mut Vec<Fault>) {
-        if let (Some(start), Some(end)) = (self.start, self.end)
-            && end <= start
-        {
-            faults.push(
-                Fault::new("end", "the schedule ends before it starts").help("put `end` after `start`"),
-            );
-        }
-        if let Recurrence::Once { at } = self.recurrence {
-            if self.start.is_some_and(|start| at < start) {
-                faults.push(Fault::new("at", "the only due time lies before `start`"));
-            }
-            if self.end.is_some_and(|end| at > end) {
-                faults.push(Fault::new("at", "the only due time lies after `end`"));
-            }
-        }
-        if self.limit == Some(0) {
-            faults.push(
-                Fault::new("limit", "a limit of 0 never runs").help("use 1 or more, or disable the job"),
-            );
-        }
-        if self.jitter > LONGEST_JITTER {
-            faults.push(Fault::new("jitter_seconds", "the jitter is longer than a day").help("use less"));
-        } else if let Recurrence::Interval { every, .. } = self.recurrence
-            && self.jitter > every
-        {
-            faults.push(
-                Fault::new("jitter_seconds", "the jitter is longer than the interval")
-                    .help("use less than `interval_seconds`, so that occurrences keep their order"),
-            );
-        }
-        for (i, name) in self.exclude.calendars.iter().enumerate() {
-            if name.trim().is_empty() {
-                faults.push(Fault::new(format!("exclude.calendars[{i}]"), "the calendar's name is empty"));
-            }
-        }
-    }
-}
-
-/// The period in milliseconds.
-fn period(every: Duration) -> Result<i64, Fault> {
-    let fault = |message: &str, help: &str| Err(Fault::new("interval_seconds", message).help(help));
-    if every.is_zero() {
-        return fault("the interval is zero", "use 0.001 or more");
-    }
-    if every.subsec_nanos() % 1_000_000 != 0 {
-        return fault("the interval is not a whole number of milliseconds", "use at most three decimals");
-    }
-    let longest = Timestamp::MAX.since(Timestamp::EPOCH);
-    match i64::try_from(every.as_millis()) {
-        Ok(millis) if every <= longest => Ok(millis),
-        _ => fault("the interval is longer than any calendar", "use less"),
-    }
 }
 
 impl CompiledSchedule {
@@ -378,33 +264,110 @@ fn instant(second: i64) -> Option<Timestamp> {
     (t.as_millis() == millis).then_some(t)
 }
 
-fn describe(rule: &Rule) -> String {
-    match rule {
-        Rule::Interval { period, from_completion, .. } => {
-            let every = format!("every {}", span(*period));
-            if *from_completion { format!("{every} after the last run") } else { every }
-        }
-        Rule::Cron(cron) => cron.text().to_owned(),
-        Rule::Once(at) => format!("once at {at}"),
-        Rule::Manual => "only when triggered".to_owned(),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
 
-/// A length of time in words: `5 minutes`, `1 hour 30 minutes`.
-fn span(millis: i64) -> String {
-    let units =
-        [("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000), ("second", 1000), ("millisecond", 1)];
-    let mut left = millis;
-    let mut words = Vec::new();
-    for (unit, size) in units {
-        let n = left / size;
-        left %= size;
-        if n == 1 && n * size == millis {
-            return unit.to_owned();
-        }
-        if n > 0 {
-            words.push(format!("{n} {unit}{}", if n == 1 { "" } else { "s" }));
+    use super::super::{Exclusions, Fold, Gap, Recurrence, Schedule};
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_interval_is_first_due_at_once_or_on_its_grid() {
+        let (t, minute) = (at("2026-01-01T00:00:20Z"), Schedule::every(Duration::from_mins(1)));
+        let first = |schedule: &Schedule| schedule.compile("job").unwrap().first_due(t).unwrap().to_string();
+        assert_eq!(first(&minute), "2026-01-01T00:00:20.000Z");
+        assert_eq!(first(&minute.clone().starting(at("2026-02-01T00:00:00Z"))), "2026-02-01T00:00:00.000Z");
+        assert_eq!(first(&minute.anchored_at(at("2030-01-01T00:00:05Z"))), "2026-01-01T00:01:05.000Z");
+        let past = at("2020-01-01T00:00:00Z");
+        assert_eq!(first(&Schedule::once(past)), "2020-01-01T00:00:00.000Z");
+        assert_eq!(Schedule::manual().compile("job").unwrap().first_due(t), None);
+    }
+
+    #[test]
+    fn bounds_are_part_of_the_schedule() {
+        let (start, end) = (at("2026-01-01T03:00:00Z"), at("2026-01-03T03:00:00Z"));
+        let daily = Schedule::cron("0 3 * * *").starting(start).until(end).compile("job").unwrap();
+        let all: Vec<Timestamp> =
+            std::iter::successors(daily.first_due(Timestamp::EPOCH), |t| daily.next_after(*t, *t)).collect();
+        assert_eq!(all.len(), 3);
+        assert_eq!((all[0], all[2]), (start, end));
+        assert_eq!(daily.last_until(Timestamp::MIN, Timestamp::MAX, start, 9), all);
+        assert_eq!(daily.count_until(Timestamp::MIN, Timestamp::MAX, start, 9), Count { n: 3, exact: true });
+        assert_eq!(daily.count_until(Timestamp::MIN, Timestamp::MAX, start, 3), Count { n: 3, exact: true });
+        assert_eq!(daily.count_until(Timestamp::MIN, Timestamp::MAX, start, 2), Count { n: 2, exact: false });
+    }
+
+    #[test]
+    fn the_last_due_times_of_a_crowd_long_ago_are_found() {
+        let seconds = Schedule::cron("* * * * * ? 2020").compile("job").unwrap();
+        let (from, until) = (at("2001-01-01T00:00:00Z"), at("2090-01-01T00:00:00Z"));
+        let last = seconds.last_until(from, until, from, 2);
+        assert_eq!(last, [at("2020-12-31T23:59:58Z"), at("2020-12-31T23:59:59Z")]);
+    }
+
+    #[test]
+    fn nothing_overflows_at_the_ends_of_the_range() {
+        let schedules = [
+            Schedule::every(Duration::from_millis(1)),
+            Schedule::every(Timestamp::MAX.since(Timestamp::EPOCH)),
+            Schedule::cron_in("* * * * *", "Pacific/Kiritimati"),
+            Schedule::cron_in("0 0 1 1 *", "America/New_York"),
+            Schedule::once(Timestamp::MAX),
+            Schedule::manual(),
+        ];
+        let ends = [Timestamp::MIN, Timestamp::EPOCH, Timestamp::MAX];
+        for compiled in schedules.map(|schedule| schedule.compile("job").unwrap()) {
+            for (t, anchor) in ends.iter().flat_map(|t| ends.map(|anchor| (*t, anchor))) {
+                assert!(compiled.next_after(t, anchor).is_none_or(|due| due > t));
+                assert!(compiled.last_until(t, Timestamp::MAX, anchor, 2).len() <= 2);
+                let _ = (compiled.first_due(t), compiled.count_until(Timestamp::MIN, t, anchor, 5));
+            }
         }
     }
-    words.join(" ")
+
+    #[test]
+    fn exclusions_name_what_they_leave_out() {
+        let exclude: Exclusions =
+            serde_json::from_str(r#"{"weekdays": ["sunday"], "calendars": ["holidays", "absent"]}"#).unwrap();
+        let daily = Schedule::cron_in("0 3 * * *", "Asia/Tokyo").excluding(exclude).compile("job").unwrap();
+        let mut calendars = Calendars::new();
+        let holidays = serde_json::from_str(r#"{"name": "holidays", "dates": ["2026-01-01"]}"#).unwrap();
+        calendars.insert(&holidays).unwrap();
+        let reason = |t: &str| daily.excluded(at(t), &calendars);
+        assert_eq!(reason("2025-12-31T18:00:00Z").unwrap(), "calendar holidays");
+        assert_eq!(reason("2026-01-03T18:00:00Z").unwrap(), "weekday sunday");
+        assert_eq!(reason("2026-01-04T18:00:00Z"), None);
+        assert_eq!(daily.calendars(), ["holidays", "absent"]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_last_and_the_count_equal_a_walk(
+            expression in prop::sample::select(vec![
+                "*/7 * * * *", "30 2 * * *", "0 1,2 * * *", "*/20 * * * * *", "0 0 1 * *", "* * 1 1 *", "0 3 * * 1-5",
+            ]),
+            zone in prop::sample::select(vec!["UTC", "Europe/Berlin", "Australia/Lord_Howe", "Pacific/Apia"]),
+            both in any::<bool>(),
+            from in 1_300_000_000i64..1_800_000_000,
+            length in 0i64..200_000,
+            k in 1usize..20,
+        ) {
+            let mut schedule = Schedule::cron_in(expression, zone);
+            if let Recurrence::Cron(cron) = &mut schedule.recurrence && both {
+                cron.overlap = Fold::Both;
+                cron.gap = Gap::After;
+            }
+            let compiled = schedule.compile("job").unwrap();
+            let (from, until) = (Timestamp::from_secs(from), Timestamp::from_secs(from + length));
+            let all: Vec<Timestamp> = compiled.steps(from.as_millis(), until).collect();
+            prop_assert!(all.windows(2).all(|pair| pair[0] < pair[1]));
+            prop_assert_eq!(compiled.last_until(from, until, from, k), &all[all.len().saturating_sub(k)..]);
+            let n = all.len() as u64;
+            prop_assert_eq!(compiled.count_until(from, until, from, u64::MAX), Count { n, exact: true });
+        }
+    }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::cron::{Cron, Dialect, Fold, Gap};
-use super::exclusion::Exclusions;
+use super::exclusion::{Calendar, Exclusions};
 use super::{Recurrence, Schedule};
 use crate::error::{Error, Fault};
 
@@ -47,14 +47,14 @@ impl Schedule {
             ]);
         };
         let mut reader = Reader { map, faults: Vec::new() };
-        reader.unknown_keys();
+        unknown_keys(map, &KEYS, &mut reader.faults);
         let schedule = Self {
             recurrence: reader.recurrence(),
             start: reader.optional("start", INSTANT),
             end: reader.optional("end", INSTANT),
             limit: reader.optional("limit", "a whole number"),
             jitter: reader.duration("jitter_seconds").unwrap_or_default(),
-            exclude: reader.exclusions(),
+            exclude: exclusions(reader.value("exclude"), &mut reader.faults),
         };
         if reader.faults.is_empty() { Ok(schedule) } else { Err(reader.faults) }
     }
@@ -131,16 +131,6 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn unknown_keys(&mut self) {
-        for (key, value) in self.map {
-            if !KEYS.contains(&key.as_str()) && !value.is_null() {
-                let shown: String = key.chars().take(64).collect();
-                let help = format!("a schedule has {}", KEYS.join(", "));
-                self.faults.push(Fault::new(shown, "there is no such key").help(help));
-            }
-        }
-    }
-
     fn recurrence(&mut self) -> Recurrence {
         match self.map.get("type").and_then(Value::as_str) {
             Some("interval") => {
@@ -184,13 +174,6 @@ impl<'a> Reader<'a> {
             gap: self.optional("gap", "shift, skip or after").unwrap_or(Gap::Shift),
             overlap: self.optional("overlap", "first, second or both").unwrap_or(Fold::First),
         }
-    }
-
-    fn exclusions(&mut self) -> Exclusions {
-        let Some(value) = self.value("exclude") else { return Exclusions::default() };
-        serde_json::from_value(value.clone())
-            .map_err(|error| self.faults.push(Fault::new("exclude", error.to_string())))
-            .unwrap_or_default()
     }
 
     fn value(&self, key: &str) -> Option<&'a Value> {
@@ -244,7 +227,214 @@ fn seconds(duration: Duration) -> Value {
     if duration.subsec_nanos() == 0 { json!(duration.as_secs()) } else { json!(duration.as_secs_f64()) }
 }
 
+fn exclusions(value: Option<&Value>, faults: &mut Vec<Fault>) -> Exclusions {
+    let Some(value) = value else { return Exclusions::default() };
+    let Value::Object(map) = value else {
+        faults.push(Fault::new("exclude", format!("{} is not a JSON object", shown(value))));
+        return Exclusions::default();
+    };
+    let mut reader = Lists { map, faults: Vec::new() };
+    reader.unknown_keys(&["dates", "weekdays", "windows", "timezone", "calendars"]);
+    let exclusions = Exclusions {
+        dates: reader.items("dates"),
+        weekdays: reader.items("weekdays"),
+        windows: reader.items("windows"),
+        timezone: reader.text("timezone"),
+        calendars: reader.items("calendars"),
+    };
+    faults.extend(reader.faults.into_iter().map(|fault| fault.under("exclude")));
+    exclusions
+}
+
+impl Calendar {
+    /// Reads the document of a calendar. What it means is checked by [`Calendar::faults`].
+    ///
+    /// # Errors
+    ///
+    /// Everything that can't be read.
+    pub fn from_document(document: &Value) -> Result<Self, Vec<Fault>> {
+        let Value::Object(map) = document else {
+            return Err(vec![Fault::new("", "a calendar is a JSON object")]);
+        };
+        let mut reader = Lists { map, faults: Vec::new() };
+        reader.unknown_keys(&["name", "description", "dates", "weekdays", "windows", "timezone"]);
+        let calendar = Self {
+            name: reader.text("name").unwrap_or_default(),
+            description: reader.text("description").unwrap_or_default(),
+            dates: reader.items("dates"),
+            weekdays: reader.items("weekdays"),
+            windows: reader.items("windows"),
+            timezone: reader.text("timezone"),
+        };
+        if reader.faults.is_empty() { Ok(calendar) } else { Err(reader.faults) }
+    }
+}
+
+/// Reads lists item by item, so that each fault has its place.
+struct Lists<'a> {
+    map: &'a Map<String, Value>,
+    faults: Vec<Fault>,
+}
+
+impl Lists<'_> {
+    fn unknown_keys(&mut self, known: &[&str]) {
+        unknown_keys(self.map, known, &mut self.faults);
+    }
+
+    fn text(&mut self, key: &str) -> Option<String> {
+        let value = self.map.get(key).filter(|value| !value.is_null())?;
+        if value.is_string() {
+            return value.as_str().map(str::to_owned);
+        }
+        self.faults.push(Fault::new(key, format!("{} is not a text", shown(value))));
+        None
+    }
+
+    fn items<T: DeserializeOwned>(&mut self, key: &str) -> Vec<T> {
+        let Some(value) = self.map.get(key).filter(|value| !value.is_null()) else { return Vec::new() };
+        let Value::Array(items) = value else {
+            self.faults.push(Fault::new(key, format!("{} is not a list", shown(value))));
+            return Vec::new();
+        };
+        let mut read = Vec::new();
+        for (i, item) in items.iter().enumerate() {
+            match serde_json::from_value(item.clone()) {
+                Ok(item) => read.push(item),
+                Err(error) => self.faults.push(Fault::new(format!("{key}[{i}]"), error.to_string())),
+            }
+        }
+        read
+    }
+}
+
+fn unknown_keys(map: &Map<String, Value>, known: &[&str], faults: &mut Vec<Fault>) {
+    for (key, value) in map {
+        if !known.contains(&key.as_str()) && !value.is_null() {
+            let shown: String = key.chars().take(64).collect();
+            faults.push(
+                Fault::new(shown, "there is no such key").help(format!("known are {}", known.join(", "))),
+            );
+        }
+    }
+}
+
 /// A value cut for messages.
 fn shown(value: &Value) -> String {
     format!("`{}`", value.to_string().chars().take(64).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::Exclusions;
+
+    fn faults(document: &Value) -> Vec<(String, String)> {
+        let faults = Schedule::from_document(document).unwrap_err();
+        faults.into_iter().map(|fault| (fault.field, fault.message)).collect()
+    }
+
+    #[test]
+    fn every_schedule_survives_its_document() {
+        let at = "2026-01-02T03:04:05.678Z".parse().unwrap();
+        let exclude: Exclusions =
+            serde_json::from_value(json!({"dates": ["2026-12-24"], "calendars": ["holidays"]})).unwrap();
+        let schedules = [
+            Schedule::every(Duration::from_millis(1500)).anchored_at(at),
+            Schedule::new(Recurrence::Interval {
+                every: Duration::from_mins(1),
+                anchor: None,
+                from_completion: true,
+            }),
+            Schedule::cron_in("0 3 * * *", "Europe/Berlin").starting(at).limit(3),
+            Schedule::once(at).jitter(Duration::from_millis(1)),
+            Schedule::manual().until(at).excluding(exclude),
+        ];
+        for schedule in schedules {
+            assert_eq!(Schedule::from_document(&schedule.to_document()).unwrap(), schedule);
+            let text = serde_json::to_string(&schedule).unwrap();
+            assert_eq!(serde_json::from_str::<Schedule>(&text).unwrap(), schedule, "{text}");
+        }
+    }
+
+    #[test]
+    fn documents_of_the_existing_backend_are_read() {
+        let document =
+            json!({"type": "interval", "interval_seconds": 60, "expression": "", "timezone": "UTC"});
+        assert_eq!(Schedule::from_document(&document).unwrap(), Schedule::every(Duration::from_mins(1)));
+        let document =
+            json!({"type": "cron", "interval_seconds": null, "expression": "0 3 * * *", "timezone": "UTC"});
+        let Recurrence::Cron(cron) = Schedule::from_document(&document).unwrap().recurrence else { panic!() };
+        assert_eq!(cron, Cron { dialect: Dialect::Croniter, ..Cron::new("0 3 * * *", "UTC") });
+    }
+
+    #[test]
+    fn we_always_write_the_dialect() {
+        assert_eq!(
+            Schedule::cron("0 3 * * *").to_document(),
+            json!({"type": "cron", "expression": "0 3 * * *", "timezone": "UTC", "dialect": "standard",
+                "gap": "shift", "overlap": "first"})
+        );
+        assert_eq!(
+            Schedule::every(Duration::from_mins(5)).to_document(),
+            json!({"type": "interval", "interval_seconds": 300})
+        );
+    }
+
+    #[test]
+    fn all_faults_of_a_document_are_told_with_their_fields() {
+        let document = json!({"type": "cron", "expression": 5, "gap": "jump", "start": "tomorrow", "limit": -1,
+            "jitter_seconds": -2, "exclude": {"dates": ["2026-01-01", "2026-02-30"], "weekdays": ["SAT", 5], "windows": "night", "days": []}, "cron": "x", "nothing": null});
+        let fields: Vec<String> = faults(&document).into_iter().map(|(field, _)| field).collect();
+        assert_eq!(
+            fields,
+            [
+                "cron",
+                "expression",
+                "gap",
+                "start",
+                "limit",
+                "jitter_seconds",
+                "exclude.days",
+                "exclude.dates[1]",
+                "exclude.weekdays[1]",
+                "exclude.windows"
+            ]
+        );
+        assert_eq!(faults(&json!({}))[0], ("type".into(), "the type is missing".into()));
+        assert_eq!(faults(&json!({"type": "hourly"}))[0].1, "there is no type `\"hourly\"`");
+        assert_eq!(faults(&json!([]))[0].0, "");
+        assert_eq!(faults(&json!({"type": "interval"}))[0].0, "interval_seconds");
+        assert_eq!(faults(&json!({"type": "once"}))[0].0, "at");
+        assert_eq!(faults(&json!({"type": "cron"}))[0].0, "expression");
+    }
+
+    #[test]
+    fn a_calendar_is_read_with_the_places_of_its_faults() {
+        let good =
+            json!({"name": "holidays", "dates": ["2026-12-24"], "weekdays": ["sunday"], "timezone": null});
+        let calendar = Calendar::from_document(&good).unwrap();
+        assert_eq!(serde_json::from_value::<Calendar>(json!(calendar)).unwrap(), calendar);
+        let bad = json!({"name": 5, "windows": [{"from": "25:00", "to": "06:00"}], "color": "red"});
+        let faults = Calendar::from_document(&bad).unwrap_err();
+        let fields: Vec<&str> = faults.iter().map(|fault| fault.field.as_str()).collect();
+        assert_eq!(fields, ["color", "name", "windows[0]"]);
+        assert!(faults[2].message.starts_with("`25:00` is not a time of the day"), "{}", faults[2].message);
+    }
+
+    #[test]
+    fn seconds_may_have_three_decimals_and_no_more() {
+        for (value, millis) in
+            [(json!(0.1), 100), (json!(0.001), 1), (json!(300.25), 300_250), (json!(1e3), 1_000_000)]
+        {
+            let document = json!({"type": "interval", "interval_seconds": value});
+            assert_eq!(
+                Schedule::from_document(&document).unwrap(),
+                Schedule::every(Duration::from_millis(millis))
+            );
+        }
+        for value in [json!(-1), json!(0.0005), json!(1.00001), json!(1e300), json!("60"), json!(true)] {
+            let document = json!({"type": "interval", "interval_seconds": value});
+            assert_eq!(faults(&document)[0].0, "interval_seconds", "{value}");
+        }
+    }
 }

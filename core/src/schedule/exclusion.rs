@@ -15,8 +15,7 @@ use crate::error::Fault;
 use crate::time::Timestamp;
 
 /// A day of the week.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Weekday {
     Sunday,
@@ -51,6 +50,12 @@ impl Weekday {
             Self::Friday => "friday",
             Self::Saturday => "saturday",
         }
+    }
+}
+
+impl fmt::Display for Weekday {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -162,7 +167,7 @@ macro_rules! as_text {
         }
     )*};
 }
-as_text!(DateRange, TimeOfDay);
+as_text!(DateRange, TimeOfDay, Weekday);
 
 /// When a schedule's occurrences are left out.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -344,7 +349,7 @@ impl CompiledExclusions {
         let weekday = (day + 4).rem_euclid(7);
         let weekday = Weekday::ALL.into_iter().zip(0i64..).find(|(_, n)| *n == weekday).map(|(day, _)| day);
         if let Some(weekday) = weekday.filter(|day| self.weekdays.contains(day)) {
-            return Some(format!("weekday {}", weekday.as_str()));
+            return Some(format!("weekday {weekday}"));
         }
         let window = self.windows.iter().find(|window| window.contains(time))?;
         Some(format!("window {} to {}", window.from, window.to))
@@ -379,4 +384,94 @@ fn time(text: &str) -> Option<i64> {
     let second = parts.next().map_or(Some(0), part)?;
     let time = hour * 3600 + minute * 60 + second;
     (parts.next().is_none() && minute < 60 && second < 60 && time <= DAY).then_some(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn reason(json: &str, t: &str) -> Option<String> {
+        let exclusions: Exclusions = serde_json::from_str(json).unwrap();
+        exclusions.compile().unwrap().reason(at(t), &Zone::utc())
+    }
+
+    #[test]
+    fn dates_and_ranges_of_dates_are_left_out_with_both_ends() {
+        let json = r#"{"dates": ["2026-12-24/2026-12-26", "2026-12-26/2026-12-31", "2026-02-01"]}"#;
+        assert_eq!(reason(json, "2026-12-23T23:59:59Z"), None);
+        assert_eq!(reason(json, "2026-12-24T00:00:00Z").unwrap(), "date 2026-12-24/2026-12-31");
+        assert_eq!(reason(json, "2026-12-31T23:59:59.999Z").unwrap(), "date 2026-12-24/2026-12-31");
+        assert_eq!(reason(json, "2027-01-01T00:00:00Z"), None);
+        assert_eq!(reason(json, "2026-02-01T12:00:00Z").unwrap(), "date 2026-02-01");
+    }
+
+    #[test]
+    fn exclusions_hold_in_their_zone() {
+        let json = r#"{"weekdays": ["saturday"], "timezone": "Asia/Tokyo"}"#;
+        assert_eq!(reason(json, "2026-01-02T15:00:00Z").unwrap(), "weekday saturday");
+        assert_eq!(reason(json, "2026-01-03T15:00:00Z"), None);
+    }
+
+    #[test]
+    fn a_window_may_run_past_midnight() {
+        let json = r#"{"windows": [{"from": "22:00", "to": "06:00"}, {"from": "12:00", "to": "12:00:30"}]}"#;
+        for (time, out) in [
+            ("21:59:59", false),
+            ("22:00:00", true),
+            ("00:00:00", true),
+            ("05:59:59", true),
+            ("06:00:00", false),
+        ] {
+            assert_eq!(reason(json, &format!("2026-01-02T{time}Z")).is_some(), out, "{time}");
+        }
+        assert_eq!(reason(json, "2026-01-02T12:00:29Z").unwrap(), "window 12:00 to 12:00:30");
+        assert_eq!(reason(json, "2026-01-02T12:00:30Z"), None);
+    }
+
+    #[test]
+    fn what_is_no_date_time_or_weekday_is_refused() {
+        for text in [
+            "2026-02-29",
+            "2026-13-01",
+            "2026-1-01",
+            "26-01-01",
+            "2026-01-02/2026-01-01",
+            "",
+            "/",
+            "2026-01-0é",
+        ] {
+            assert!(text.parse::<DateRange>().is_err(), "{text}");
+        }
+        for text in ["24:01", "7:00", "12:60", "12", "12:00:60", "12:00:00:00", "+1:00"] {
+            assert!(text.parse::<TimeOfDay>().is_err(), "{text}");
+        }
+        assert_eq!("24:00".parse::<TimeOfDay>().unwrap().to_string(), "24:00");
+        assert_eq!("SAT".parse::<Weekday>().unwrap(), Weekday::Saturday);
+        assert!("someday".parse::<Weekday>().is_err());
+    }
+
+    #[test]
+    fn a_calendar_is_checked_before_it_is_added() {
+        let mut calendar = Calendar { timezone: Some("Europe/Berln".into()), ..Calendar::default() };
+        calendar.windows.push(Window { from: "08:00".parse().unwrap(), to: "08:00".parse().unwrap() });
+        let faults = calendar.faults();
+        let fields: Vec<&str> = faults.iter().map(|fault| fault.field.as_str()).collect();
+        assert_eq!(fields, ["name", "windows[0]", "timezone"]);
+        assert_eq!(faults[2].help, "did you mean `Europe/Berlin`?");
+        let mut calendars = Calendars::new();
+        assert!(calendars.insert(&calendar).is_err() && !calendars.contains(""));
+    }
+
+    #[test]
+    fn a_calendar_survives_json() {
+        let json = r#"{"name": "holidays", "description": "closed", "dates": ["2026-12-24/2026-12-31"],
+            "weekdays": ["sunday"], "windows": [{"from": "22:00", "to": "06:00"}], "timezone": null}"#;
+        let calendar: Calendar = serde_json::from_str(json).unwrap();
+        let again: Calendar = serde_json::from_str(&serde_json::to_string(&calendar).unwrap()).unwrap();
+        assert_eq!(calendar, again);
+    }
 }

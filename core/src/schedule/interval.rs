@@ -51,3 +51,52 @@ impl Grid {
         (t.as_millis() == millis).then_some(t)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const T: fn(i64) -> Timestamp = Timestamp::from_millis;
+
+    #[test]
+    fn the_grid_goes_both_ways_from_its_anchor() {
+        let grid = Grid::new(T(1000), 300);
+        assert_eq!(grid.at_or_after(T(1000)), Some(T(1000)));
+        assert_eq!(grid.at_or_after(T(1001)), Some(T(1300)));
+        assert_eq!(grid.at_or_after(T(999)), Some(T(1000)));
+        assert_eq!(grid.at_or_after(T(50)), Some(T(100)));
+        assert_eq!(grid.at_or_after(T(-201)), Some(T(-200)));
+    }
+
+    #[test]
+    fn the_ends_of_the_range_end_the_grid() {
+        for period in [1, 7, i64::MAX] {
+            for anchor in [Timestamp::MIN, Timestamp::EPOCH, Timestamp::MAX] {
+                let grid = Grid::new(anchor, period);
+                for t in [Timestamp::MIN, Timestamp::EPOCH, Timestamp::MAX] {
+                    assert!(grid.at_or_after(t).is_none_or(|due| due >= t));
+                    assert!(grid.last(Timestamp::MIN, t, 3).len() <= 3);
+                }
+            }
+        }
+        assert_eq!(Grid::new(Timestamp::EPOCH, i64::MAX).at_or_after(T(1)), None);
+        assert_eq!(Grid::new(Timestamp::MIN, 1).count(Timestamp::MIN, Timestamp::MAX), 315_537_897_600_000);
+    }
+
+    proptest! {
+        #[test]
+        fn arithmetic_equals_counting(
+            anchor in -2000i64..2000, period in 1i64..500, from in -1000i64..1000, length in 0i64..1000, k in 0usize..6,
+        ) {
+            let naive: Vec<Timestamp> =
+                (from..=from + length).filter(|t| (t - anchor) % period == 0).map(T).collect();
+            let grid = Grid::new(T(anchor), period);
+            let (from, until) = (T(from), T(from + length));
+            prop_assert_eq!(grid.count(from, until), naive.len() as u64);
+            prop_assert_eq!(grid.at_or_after(from).filter(|t| *t <= until), naive.first().copied());
+            prop_assert_eq!(grid.last(from, until, k), &naive[naive.len().saturating_sub(k)..]);
+        }
+    }
+}

@@ -31,3 +31,28 @@ pub(super) fn offset(job_id: &str, due: Timestamp, jitter: Duration) -> Duration
     let millis = u64::try_from(jitter.as_millis()).unwrap_or(u64::MAX);
     Duration::from_millis(scale(stable_hash(job_id, &due.as_millis().to_le_bytes()), millis))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offset_never_changes() {
+        let due = Timestamp::from_millis(1_767_323_045_678);
+        assert_eq!(stable_hash("backup", b"minute"), 0xfbf5_5dfe_8eea_6c6b);
+        assert_eq!(offset("backup", due, Duration::from_mins(1)), Duration::from_millis(11_066));
+    }
+
+    #[test]
+    fn offsets_stay_below_the_jitter_and_fill_it() {
+        let jitter = Duration::from_millis(100);
+        let mut seen = [0u32; 100];
+        for i in 0..20_000 {
+            let offset = offset("job", Timestamp::from_secs(i * 60), jitter);
+            assert!(offset < jitter);
+            seen[usize::try_from(offset.as_millis()).unwrap()] += 1;
+        }
+        assert!(seen.iter().all(|n| (120..=290).contains(n)), "{seen:?}");
+        assert_eq!(offset("job", Timestamp::EPOCH, Duration::ZERO), Duration::ZERO);
+    }
+}

@@ -4,6 +4,7 @@
 //! which answers questions about due times. All of it is pure: no clock is read, and the same question
 //! has the same answer on every node.
 
+mod check;
 mod civil;
 mod compiled;
 mod cron;

@@ -94,3 +94,50 @@ fn dst(compiled: &CompiledSchedule, due: Timestamp) -> Option<Dst> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::{Fold, Recurrence, Schedule};
+
+    fn show(expression: &str, overlap: Fold, from: &str, n: usize) -> Vec<(String, Option<Dst>)> {
+        let mut schedule = Schedule::cron_in(expression, "Europe/Berlin");
+        if let Recurrence::Cron(cron) = &mut schedule.recurrence {
+            cron.overlap = overlap;
+        }
+        let compiled = schedule.compile("job").unwrap();
+        let rows = preview(&compiled, from.parse().unwrap(), n, &Calendars::new());
+        rows.into_iter().map(|row| (row.local, row.dst)).collect()
+    }
+
+    #[test]
+    fn a_preview_shows_what_a_shift_does() {
+        assert_eq!(
+            show("30 2,3 * * *", Fold::First, "2026-03-28T12:00:00Z", 2),
+            [
+                ("2026-03-29 03:30:00 +02:00 CEST".to_owned(), None),
+                ("2026-03-30 02:30:00 +02:00 CEST".to_owned(), None)
+            ]
+        );
+        assert_eq!(
+            show("30 2 * * *", Fold::First, "2026-03-28T12:00:00Z", 1),
+            [("2026-03-29 03:30:00 +02:00 CEST".to_owned(), Some(Dst::Gap))]
+        );
+        assert_eq!(
+            show("30 2 * * *", Fold::Both, "2026-10-25T00:00:00Z", 3),
+            [
+                ("2026-10-25 02:30:00 +02:00 CEST".to_owned(), Some(Dst::FoldFirst)),
+                ("2026-10-25 02:30:00 +01:00 CET".to_owned(), Some(Dst::FoldSecond)),
+                ("2026-10-26 02:30:00 +01:00 CET".to_owned(), None)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_preview_begins_with_its_own_instant() {
+        let compiled = Schedule::every(std::time::Duration::from_mins(1)).compile("job").unwrap();
+        let from = "2026-01-01T00:00:07Z".parse().unwrap();
+        let rows = preview(&compiled, from, 2, &Calendars::new());
+        assert_eq!((rows[0].due, rows[1].local.as_str()), (from, "2026-01-01 00:01:07 +00:00 UTC"));
+    }
+}

@@ -1,6 +1,7 @@
 //! Cron schedules: expression, dialect, time zone and what a shift of the zone does to them.
 
 mod describe;
+mod fields;
 mod parse;
 mod search;
 mod spec;
@@ -91,7 +92,7 @@ impl Cron {
         });
         match (spec, Zone::find(&self.timezone, "timezone")) {
             (Ok(spec), Ok(zone)) => {
-                let text = describe::describe(&self.expression, &spec, zone.name());
+                let text = describe::describe(&spec, zone.name());
                 Ok(CompiledCron {
                     spec,
                     zone,

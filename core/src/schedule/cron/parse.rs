@@ -14,95 +14,13 @@
 //! croniter 2.0 (the second dialect).
 
 use super::Dialect;
+use super::fields::{
+    DATE, HOUR, Kind, LONGEST, MINUTE, MONTH, Piece, SECOND, WEEKDAY, YEAR, fields, in_order, nickname,
+    number, short, value,
+};
 use super::spec::{ALL_DAYS, ALL_WEEKDAYS, Days, Spec, Weekdays};
 use crate::error::Fault;
 use crate::schedule::jitter::{scale, stable_hash};
-
-/// The longest expression that is read, in bytes.
-pub(super) const LONGEST: usize = 1024;
-
-/// A field of an expression: its word, its values and their names.
-struct Kind {
-    name: &'static str,
-    min: i64,
-    max: i64,
-    /// Full names, of which three letters do; the first one is the value `min`.
-    names: &'static [&'static str],
-}
-
-const SECOND: Kind = Kind { name: "second", min: 0, max: 59, names: &[] };
-const MINUTE: Kind = Kind { name: "minute", min: 0, max: 59, names: &[] };
-const HOUR: Kind = Kind { name: "hour", min: 0, max: 23, names: &[] };
-const DATE: Kind = Kind { name: "day", min: 1, max: 31, names: &[] };
-const MONTH: Kind = Kind { name: "month", min: 1, max: 12, names: &MONTHS };
-const WEEKDAY: Kind = Kind { name: "weekday", min: 0, max: 6, names: &WEEKDAYS };
-const YEAR: Kind = Kind { name: "year", min: 1970, max: 9999, names: &[] };
-
-pub(super) const MONTHS: [&str; 12] = [
-    "january",
-    "february",
-    "march",
-    "april",
-    "may",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
-];
-pub(super) const WEEKDAYS: [&str; 7] =
-    ["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"];
-
-const NICKNAMES: [(&str, &str); 7] = [
-    ("@hourly", "0 * * * *"),
-    ("@daily", "0 0 * * *"),
-    ("@midnight", "0 0 * * *"),
-    ("@weekly", "0 0 * * 0"),
-    ("@monthly", "0 0 1 * *"),
-    ("@yearly", "0 0 1 1 *"),
-    ("@annually", "0 0 1 1 *"),
-];
-
-/// A piece of the expression, and where it begins.
-#[derive(Clone, Copy)]
-struct Piece<'a> {
-    text: &'a str,
-    at: usize,
-}
-
-impl<'a> Piece<'a> {
-    fn split(self, by: char) -> Option<(Piece<'a>, Piece<'a>)> {
-        let (a, b) = self.text.split_once(by)?;
-        Some((Piece { text: a, at: self.at }, Piece { text: b, at: self.at + a.len() + by.len_utf8() }))
-    }
-
-    fn items(self) -> impl Iterator<Item = Piece<'a>> {
-        let mut at = self.at;
-        self.text.split(',').map(move |text| {
-            let piece = Piece { text, at };
-            at += text.len() + 1;
-            piece
-        })
-    }
-
-    /// Without the letter it ends with, in either case.
-    fn without_last(self, letter: char) -> Option<Piece<'a>> {
-        let text = self.text.strip_suffix([letter, letter.to_ascii_lowercase()])?;
-        Some(Piece { text, at: self.at })
-    }
-
-    /// Without the letter it begins with, in either case.
-    fn without_first(self, letter: char) -> Option<Piece<'a>> {
-        let text = self.text.strip_prefix([letter, letter.to_ascii_lowercase()])?;
-        Some(Piece { text, at: self.at + 1 })
-    }
-
-    fn fault(self, message: impl Into<String>) -> Fault {
-        Fault::new("expression", message).at(self.at)
-    }
-}
 
 /// Reads an expression; `job_id` decides what `H` stands for.
 pub(super) fn parse(expression: &str, dialect: Dialect, job_id: &str) -> Result<Spec, Vec<Fault>> {
@@ -127,59 +45,6 @@ pub(super) fn parse(expression: &str, dialect: Dialect, job_id: &str) -> Result<
     Reader { dialect, job_id, faults: Vec::new() }.read(ordered)
 }
 
-fn fields(expression: &str) -> Vec<Piece<'_>> {
-    let start = expression.as_ptr() as usize;
-    expression.split_whitespace().map(|text| Piece { text, at: text.as_ptr() as usize - start }).collect()
-}
-
-fn nickname(first: Piece<'_>, n_fields: usize) -> Result<&'static str, Fault> {
-    let name = first.text.to_ascii_lowercase();
-    if name == "@reboot" {
-        return Err(first
-            .fault("`@reboot` is not a time")
-            .help("run the job when your program starts, or trigger it by hand"));
-    }
-    if name == "@every" {
-        return Err(first.fault("`@every` is not a cron expression").help("use an interval schedule"));
-    }
-    match NICKNAMES.iter().find(|(known, _)| *known == name) {
-        Some((_, plain)) if n_fields == 1 => Ok(plain),
-        Some(_) => Err(first.fault(format!("`{name}` stands alone")).help("remove the other fields")),
-        None => Err(first
-            .fault(format!("there is no nickname `{}`", short(first.text)))
-            .help("use @hourly, @daily, @midnight, @weekly, @monthly, @yearly or @annually")),
-    }
-}
-
-/// The fields in the order second, minute, hour, day, month, weekday, year.
-fn in_order<'a>(fields: &[Piece<'a>], dialect: Dialect) -> Result<[Option<Piece<'a>>; 7], Fault> {
-    let some = |i: usize| fields.get(i).copied();
-    match (fields.len(), dialect) {
-        (5, _) => Ok([None, some(0), some(1), some(2), some(3), some(4), None]),
-        (6, Dialect::Croniter) => Ok([some(5), some(0), some(1), some(2), some(3), some(4), None]),
-        (6 | 7, Dialect::Standard) => Ok([some(0), some(1), some(2), some(3), some(4), some(5), some(6)]),
-        (n, _) => {
-            let (extra, help) = match dialect {
-                Dialect::Standard => {
-                    (7, "write minute hour day month weekday; with six fields, seconds come first")
-                }
-                Dialect::Croniter => {
-                    (6, "write minute hour day month weekday; with six fields, seconds come last")
-                }
-            };
-            let at = fields.get(extra).or(fields.last()).map_or(0, |piece| piece.at);
-            Err(Fault::new("expression", format!("{n} field{} can't be read", if n == 1 { "" } else { "s" }))
-                .at(at)
-                .help(help))
-        }
-    }
-}
-
-/// Cut for messages.
-fn short(text: &str) -> String {
-    text.chars().take(32).collect()
-}
-
 struct Reader<'a> {
     dialect: Dialect,
     job_id: &'a str,
@@ -202,8 +67,8 @@ impl Reader<'_> {
         if !self.faults.is_empty() {
             return Err(self.faults);
         }
-        let real_time = spec.hours == 0x00ff_ffff
-            || hour.is_some_and(|piece| piece.text.starts_with('*') && !piece.text.contains(','));
+        let open = hour.is_some_and(|piece| piece.text.starts_with('*') && !piece.text.contains(','));
+        let real_time = spec.hours == 0x00ff_ffff || (open && spec.hours.count_ones() > 1);
         Ok(Spec { real_time, ..spec })
     }
 
@@ -261,7 +126,7 @@ impl Reader<'_> {
             if !standard {
                 return Err(item.fault("`W` is not part of this dialect").help("use the standard dialect"));
             }
-            days.nearest |= 1 << self.value(&DATE, date)?;
+            days.nearest |= 1 << value(&DATE, date)?;
         } else {
             days.plain |= as_bits(self.item(&DATE, item)?);
         }
@@ -288,7 +153,7 @@ impl Reader<'_> {
                 .help("write `5L` for the last Friday of the month, or `6` for every Saturday"));
         }
         if let Some((weekday, n)) = item.split('#') {
-            let weekday = self.value(&WEEKDAY, weekday)?;
+            let weekday = value(&WEEKDAY, weekday)?;
             if n.text.eq_ignore_ascii_case("L") {
                 weekdays.last |= 1 << weekday;
                 return Ok(());
@@ -299,7 +164,7 @@ impl Reader<'_> {
             };
             *slot |= 1 << weekday;
         } else if let Some(weekday) = self.last_weekday(item) {
-            weekdays.last |= 1 << self.value(&WEEKDAY, weekday)?;
+            weekdays.last |= 1 << value(&WEEKDAY, weekday)?;
         } else {
             weekdays.plain |= as_bits(self.item(&WEEKDAY, item)?);
         }
@@ -325,7 +190,7 @@ impl Reader<'_> {
                 if item.text.is_empty() { "a value is missing" } else { "nothing stands before `/`" };
             return Err(item.fault(message).help(format!("write `*` for every {}", kind.name)));
         }
-        let step = step.map(|step| self.step(kind, step)).transpose()?;
+        let step = step.map(|step| self.stride(kind, step)).transpose()?;
         if let Some(rest) = base.without_first('H') {
             return self.hashed(kind, base, rest, step);
         }
@@ -335,7 +200,7 @@ impl Reader<'_> {
         } else if let Some((first, last)) = base.split('-') {
             self.range(kind, base, first, last)?
         } else {
-            let value = self.value(kind, base)?;
+            let value = value(kind, base)?;
             (value, if step.is_some() { kind.max } else { value })
         };
         let step = step.unwrap_or(1);
@@ -351,7 +216,7 @@ impl Reader<'_> {
         if base.text == "*" || (day && self.dialect == Dialect::Standard) {
             return Ok(());
         }
-        Err(base.fault(format!("`?` can't stand for a {}", kind.name)).help("use `*`"))
+        Err(base.fault(format!("`?` can't stand for {} {}", kind.article(), kind.name)).help("use `*`"))
     }
 
     fn range(
@@ -361,27 +226,32 @@ impl Reader<'_> {
         first: Piece<'_>,
         last: Piece<'_>,
     ) -> Result<(i64, i64), Fault> {
-        let (start, raw_end) = (self.value(kind, first)?, self.value(kind, last)?);
-        // Sunday ends a week as well as it begins one: `5-7` is Friday to Sunday.
-        let sunday_last = kind.name == WEEKDAY.name && raw_end == 0 && last.text == "7";
-        let end = if sunday_last && start > 0 { 7 } else { raw_end };
+        let (start, end) = (value(kind, first)?, value(kind, last)?);
+        // Sunday ends a week as well as it begins one: `5-7` and `5-0` are Friday to Sunday.
+        let week = kind.name == WEEKDAY.name && end == 0;
+        if week && start == 0 && first.text != "7" && last.text == "7" {
+            return Ok((0, 6));
+        }
+        let end = if week && start > 0 { 7 } else { end };
         let wraps = end < start;
         if wraps && (self.dialect == Dialect::Croniter || kind.name == YEAR.name) {
             return Err(base
                 .fault(format!("the range `{}` runs backwards", short(base.text)))
                 .help("write it as two ranges with a comma between"));
         }
-        // `0-7` is the whole week.
-        Ok(if sunday_last && first.text == "0" { (0, 6) } else { (start, end) })
+        Ok((start, end))
     }
 
-    fn step(&self, kind: &Kind, step: Piece<'_>) -> Result<i64, Fault> {
+    /// The step of an item.
+    fn stride(&self, kind: &Kind, step: Piece<'_>) -> Result<i64, Fault> {
         let n = number(step)?;
+        let longest = kind.max - kind.min;
         if n == 0 {
             return Err(step.fault("a step of 0 leads nowhere").help("use 1 or more"));
         }
-        if n > kind.max - kind.min {
-            let help = format!("use 1 to {}, or name the {} itself", kind.max - kind.min, kind.name);
+        // croniter reads such a step as the first value alone, and stored documents may rely on it.
+        if n > longest && self.dialect == Dialect::Standard {
+            let help = format!("use 1 to {longest}, or name the {} itself", kind.name);
             return Err(step
                 .fault(format!("a step of {n} is longer than the {} field", kind.name))
                 .help(help));
@@ -399,7 +269,7 @@ impl Reader<'_> {
     ) -> Result<Vec<i64>, Fault> {
         if self.dialect == Dialect::Croniter || kind.name == YEAR.name {
             return Err(base
-                .fault(format!("`H` can't stand for a {} here", kind.name))
+                .fault(format!("`H` can't stand for {} {} here", kind.article(), kind.name))
                 .help("write a value"));
         }
         let (min, max) = if rest.text.is_empty() {
@@ -410,7 +280,7 @@ impl Reader<'_> {
             let Some((first, last)) = inner.and_then(|inner| inner.split('-')) else {
                 return Err(rest.fault("`H` is followed by something unknown").help("write `H` or `H(0-7)`"));
             };
-            (self.value(kind, first)?, self.value(kind, last)?)
+            (value(kind, first)?, value(kind, last)?)
         };
         if max < min {
             return Err(rest.fault("the range of `H` runs backwards").help("put the smaller value first"));
@@ -421,68 +291,178 @@ impl Reader<'_> {
         let stride = usize::try_from(step).unwrap_or(1);
         Ok((min + among(step.min(max - min + 1))..=max).step_by(stride).collect())
     }
-
-    /// One value: a number or a name.
-    fn value(&self, kind: &Kind, piece: Piece<'_>) -> Result<i64, Fault> {
-        if let Some(value) = named(kind, piece.text) {
-            return Ok(value);
-        }
-        if piece.text.is_empty() || !piece.text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(self.not_a_value(kind, piece));
-        }
-        let value = number(piece)?;
-        if kind.name == WEEKDAY.name && value == 7 {
-            return Ok(0);
-        }
-        let (min, max) = (kind.min, if kind.name == WEEKDAY.name { 7 } else { kind.max });
-        if value < min {
-            return Err(piece
-                .fault(format!("{} {value} is below {min}", kind.name))
-                .help(format!("use {min} to {max}")));
-        }
-        if value > max {
-            return Err(piece
-                .fault(format!("{} {value} is above {max}", kind.name))
-                .help(format!("use {min} to {max}")));
-        }
-        Ok(value)
-    }
-
-    fn not_a_value(&self, kind: &Kind, piece: Piece<'_>) -> Fault {
-        if piece.text.is_empty() {
-            return piece.fault(format!("a {} is missing", kind.name));
-        }
-        let fault = piece.fault(format!("`{}` is not a {}", short(piece.text), kind.name));
-        if self.dialect == Dialect::Croniter && piece.text.starts_with(['R', 'r']) {
-            return fault.help("`R` is not supported: its value would change with every read");
-        }
-        match kind.names.first() {
-            Some(name) => {
-                let max = if kind.name == WEEKDAY.name { 7 } else { kind.max };
-                fault.help(format!("use {} to {max}, or a name such as `{}`", kind.min, &name[..3]))
-            }
-            None => fault.help(format!("use {} to {}", kind.min, kind.max)),
-        }
-    }
-}
-
-fn named(kind: &Kind, text: &str) -> Option<i64> {
-    let lower = text.to_ascii_lowercase();
-    (kind.min..)
-        .zip(kind.names)
-        .find(|(_, name)| **name == lower || name[..3] == *lower)
-        .map(|(value, _)| value)
-}
-
-/// A plain number; years are the longest.
-fn number(piece: Piece<'_>) -> Result<i64, Fault> {
-    let digits = !piece.text.is_empty() && piece.text.bytes().all(|byte| byte.is_ascii_digit());
-    match piece.text.parse::<i64>() {
-        Ok(value) if digits && value <= 1_000_000 => Ok(value),
-        _ => Err(piece.fault(format!("`{}` is not a number that fits here", short(piece.text)))),
-    }
 }
 
 fn as_bits(values: Vec<i64>) -> u64 {
     values.into_iter().fold(0, |set, value| set | 1 << value)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::spec::bits;
+    use super::*;
+
+    fn standard(expression: &str) -> Result<Spec, Vec<Fault>> {
+        parse(expression, Dialect::Standard, "job")
+    }
+
+    fn values(set: u64) -> Vec<i64> {
+        bits(set).collect()
+    }
+
+    #[test]
+    fn every_fault_has_its_position_and_says_what_is_wrong() {
+        for (expression, position, message) in [
+            ("", 0, "the expression is empty"),
+            ("   ", 0, "the expression is empty"),
+            ("0 3 * *", 6, "4 fields can't be read"),
+            ("0 0 3 * * * * 9", 14, "8 fields can't be read"),
+            ("61 3 * * *", 0, "minute 61 is above 59"),
+            ("0 25 * * *", 2, "hour 25 is above 23"),
+            ("  0  25 * * *", 5, "hour 25 is above 23"),
+            ("0 1,2,24 * * *", 6, "hour 24 is above 23"),
+            ("0 0 0 * *", 4, "day 0 is below 1"),
+            ("0 0 1-32 * *", 6, "day 32 is above 31"),
+            ("0 0 * 13 *", 6, "month 13 is above 12"),
+            ("0 0 * FOO *", 6, "`FOO` is not a month"),
+            ("0 0 * * 8", 8, "weekday 8 is above 7"),
+            ("0 0 * * L", 8, "`L` alone is not a weekday"),
+            ("0 0 * * 5#6", 10, "no month has a weekday number 6"),
+            ("*/0 * * * *", 2, "a step of 0 leads nowhere"),
+            ("*/100 * * * *", 2, "a step of 100 is longer than the minute field"),
+            ("/5 * * * *", 0, "nothing stands before `/`"),
+            ("1,,2 * * * *", 2, "a value is missing"),
+            ("5- * * * *", 2, "a minute is missing"),
+            ("-5 * * * *", 0, "a minute is missing"),
+            ("? * * * *", 0, "`?` can't stand for a minute"),
+            ("0 0 L-31 * *", 6, "no month has a day 31 before its last"),
+            ("H(5-2) * * * *", 1, "the range of `H` runs backwards"),
+            ("Hx * * * *", 1, "`H` is followed by something unknown"),
+            ("0 0 0 1 1 ? 1969", 12, "year 1969 is below 1970"),
+            ("0 0 0 1 1 ? 2030-2027", 12, "the range `2030-2027` runs backwards"),
+            ("@reboot", 0, "`@reboot` is not a time"),
+            ("@fortnightly", 0, "there is no nickname `@fortnightly`"),
+            ("@daily 5", 0, "`@daily` stands alone"),
+            ("0 ü * * *", 2, "`ü` is not an hour"),
+        ] {
+            let faults = standard(expression).expect_err(expression);
+            assert_eq!(
+                (faults[0].position, faults[0].message.as_str()),
+                (Some(position), message),
+                "{expression}"
+            );
+        }
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let faults = standard("60 24 32 13 8").unwrap_err();
+        assert_eq!(faults.iter().map(|f| f.position.unwrap()).collect::<Vec<_>>(), [0, 3, 6, 9, 12]);
+    }
+
+    #[test]
+    fn the_two_dialects_put_seconds_at_different_ends() {
+        let first = standard("15 0 3 * * *").unwrap();
+        let last = parse("0 3 * * * 15", Dialect::Croniter, "job").unwrap();
+        assert_eq!(first, last);
+        assert_eq!(
+            (values(first.seconds), values(first.minutes), values(first.hours)),
+            (vec![15], vec![0], vec![3])
+        );
+    }
+
+    #[test]
+    fn what_croniter_refuses_is_refused_in_its_dialect() {
+        for expression in [
+            "0 22-2 * * *",
+            "0 0 ? * 1",
+            "0 0 15W * *",
+            "0 0 LW * *",
+            "0 0 L-3 * *",
+            "H * * * *",
+            "R * * * *",
+            "0 0 * * 5L",
+            "0 0 * * FRI-MON",
+            "0 0 3 * * * 2027",
+            "@reboot",
+        ] {
+            assert!(parse(expression, Dialect::Croniter, "job").is_err(), "{expression}");
+        }
+    }
+
+    #[test]
+    fn ranges_wrap_and_sunday_has_two_numbers() {
+        assert_eq!(values(standard("0 22-2 * * *").unwrap().hours), [0, 1, 2, 22, 23]);
+        assert_eq!(values(standard("0 22-4/2 * * *").unwrap().hours), [0, 2, 4, 22]);
+        assert_eq!(values(standard("0 0 * NOV-FEB *").unwrap().months), [1, 2, 11, 12]);
+        for (text, days) in [
+            ("FRI-MON", vec![0, 1, 5, 6]),
+            ("friday-monday", vec![0, 1, 5, 6]),
+            ("5-7", vec![0, 5, 6]),
+            ("SAT-SUN", vec![0, 6]),
+            ("7", vec![0]),
+            ("0-7", vec![0, 1, 2, 3, 4, 5, 6]),
+            ("7-2", vec![0, 1, 2]),
+            ("1-7", vec![0, 1, 2, 3, 4, 5, 6]),
+            ("7-7", vec![0]),
+        ] {
+            let spec = standard(&format!("0 0 * * {text}")).unwrap();
+            assert_eq!(values(spec.weekdays.plain), days, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_hash_is_stable_inside_its_range_and_spread_over_jobs() {
+        let minute = |job: &str| values(parse("H H(0-7) H * *", Dialect::Standard, job).unwrap().minutes)[0];
+        assert_eq!((minute("job"), minute("backup")), (minute("job"), minute("backup")));
+        let different: std::collections::BTreeSet<i64> =
+            (0..100).map(|i| minute(&format!("job-{i}"))).collect();
+        assert!(different.len() > 30);
+        for i in 0..200 {
+            let spec = parse("H/15 H(0-7) H * *", Dialect::Standard, &format!("job-{i}")).unwrap();
+            let minutes = values(spec.minutes);
+            assert!(minutes.len() == 4 && minutes[0] < 15 && minutes[3] == minutes[0] + 45);
+            assert!(values(spec.hours)[0] <= 7 && values(spec.days.plain)[0] <= 28);
+        }
+    }
+
+    #[test]
+    fn only_open_hours_run_in_real_time() {
+        for (expression, real_time) in [
+            ("0 * * * *", true),
+            ("0 */2 * * *", true),
+            ("0 0-23 * * *", true),
+            ("0 2 * * *", false),
+            ("0 1,2 * * *", false),
+            ("0 0/2 * * *", false),
+            ("0 H * * *", false),
+        ] {
+            assert_eq!(standard(expression).unwrap().real_time, real_time, "{expression}");
+        }
+    }
+
+    #[test]
+    fn an_endless_expression_is_refused_unread() {
+        assert!(standard(&"1,".repeat(1 << 20)).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "\\PC{0,40}") {
+            let _ = standard(&text);
+            let _ = parse(&text, Dialect::Croniter, &text);
+        }
+
+        #[test]
+        fn no_text_of_cron_letters_panics(text in "[0-9*/,?LWHRlwh#() @a-z\\-]{0,30}") {
+            for dialect in [Dialect::Standard, Dialect::Croniter] {
+                if let Ok(spec) = parse(&text, dialect, "job") {
+                    let _ = spec.next(0);
+                }
+                let _ = parse(&format!("{text} * {text} * {text}"), dialect, "job");
+            }
+        }
+    }
 }

@@ -9,6 +9,16 @@ use crate::store::{
 };
 use crate::time::Timestamp;
 
+/// The pending executions that a claim starts.
+#[derive(Default)]
+struct Picked {
+    ids: Vec<ExecutionId>,
+    /// Whether there are more that could start.
+    more: bool,
+    /// Whether one was passed over.
+    blocked: bool,
+}
+
 impl State {
     pub(super) fn claim(
         &mut self,
@@ -20,8 +30,8 @@ impl State {
             return ClaimOutcome::Refused;
         }
         let mut batch = ClaimBatch { now, ..ClaimBatch::default() };
-        let (picked, more_pending) = self.pick_pending(request, &mut batch);
-        for id in picked {
+        let picked = self.pick_pending(request, now);
+        for id in picked.ids {
             batch.claimed.extend(self.start(&id, request.node, now));
         }
         let room = request.limit.saturating_sub(batch.claimed.len());
@@ -29,34 +39,36 @@ impl State {
         for id in due {
             self.fire(&id, request.node, planner, &mut batch);
         }
-        batch.more = more_pending
-            || self.jobs.due.due(request.handlers, now).next().is_some()
-            || batch.queued.iter().any(|queued| self.free_slots(&queued.job_id) > 0);
+        let queued_can_start = batch.queued.iter().any(|queued| self.free_slots(&queued.job_id) > 0);
+        let jobs_left = self.jobs.due.due(request.handlers, now).next().is_some();
+        batch.more = picked.more || jobs_left || queued_can_start;
+        batch.blocked = picked.blocked || batch.queued.iter().any(|q| self.free_slots(&q.job_id) == 0);
         let next_job = self.jobs.due.next_after(request.handlers, now);
         let next_pending = self.executions.states.waiting.next_after(request.handlers, now);
         batch.next_at = next_job.into_iter().chain(next_pending).min();
         ClaimOutcome::Claimed(Box::new(batch))
     }
 
-    /// The pending executions to start, at most as many as asked for, and whether there are more.
-    fn pick_pending(&self, request: ClaimRequest<'_>, batch: &mut ClaimBatch) -> (Vec<ExecutionId>, bool) {
-        let mut picked = Vec::new();
+    /// The pending executions to start, at most as many as asked for.
+    fn pick_pending(&self, request: ClaimRequest<'_>, now: Timestamp) -> Picked {
+        let mut picked = Picked::default();
         let mut slots: BTreeMap<&JobId, u32> = BTreeMap::new();
-        for id in self.executions.states.waiting.due(request.handlers, batch.now) {
+        for id in self.executions.states.waiting.due(request.handlers, now) {
             let Some(execution) = self.executions.get(id) else { continue };
             let job = &execution.job_id;
             let free = slots.entry(job).or_insert_with(|| self.free_slots(job));
             if *free == 0 {
-                batch.blocked = true;
+                picked.blocked = true;
                 continue;
             }
-            if picked.len() >= request.limit {
-                return (picked, true);
+            if picked.ids.len() >= request.limit {
+                picked.more = true;
+                break;
             }
             *free -= 1;
-            picked.push(*id);
+            picked.ids.push(*id);
         }
-        (picked, false)
+        picked
     }
 
     /// How many more executions of the job may run now; none while it is set aside.

@@ -108,10 +108,9 @@ impl Jobs {
     }
 
     pub(super) fn put_calendar(&mut self, calendar: Calendar) {
-        // One that can't be read excludes nothing, and does not hide the others.
-        if self.prepared.insert(&calendar).is_err() {
-            self.prepared.remove(&calendar.name);
-        }
+        // One that can't be read is to the planner as if it were not there; it still comes back.
+        self.prepared.remove(&calendar.name);
+        let _ = self.prepared.insert(&calendar);
         self.calendars.insert(calendar.name.clone(), calendar);
     }
 
@@ -176,7 +175,7 @@ impl State {
         conflicts
     }
 
-    pub(super) fn update_job(&mut self, request: UpdateJob, now: Timestamp) -> UpdateOutcome {
+    pub(super) fn update_job(&mut self, request: &UpdateJob, now: Timestamp) -> UpdateOutcome {
         let Some(job) = self.jobs.get(&request.id) else { return UpdateOutcome::NotFound };
         if job.version != request.expected_version {
             return UpdateOutcome::Stale(Box::new(job.clone()));
@@ -188,10 +187,10 @@ impl State {
             return UpdateOutcome::NameTaken(other.clone());
         }
         let due_before = job.due.map(|due| due.due_at);
-        let UpdateJob { id, actor, action, .. } = &request;
+        let UpdateJob { id, actor, action, .. } = request;
         let change = Change { actor, action, due_before };
         let edited = self.jobs.change(id, |job| {
-            edit(job, &request, now);
+            edit(job, request, now);
             job.clone()
         });
         let Some(job) = edited else { return UpdateOutcome::NotFound };

@@ -137,7 +137,7 @@ impl Store for MemoryStore {
     }
 
     async fn update_job(&self, request: UpdateJob) -> Result<UpdateOutcome> {
-        self.step(|state, now| state.update_job(request, now))
+        self.step(|state, now| state.update_job(&request, now))
     }
 
     async fn delete_job(&self, id: &JobId, actor: &str) -> Result<bool> {

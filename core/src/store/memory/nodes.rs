@@ -64,6 +64,11 @@ impl Nodes {
         self.is_alive(node) && self.rows.get(&node.id).is_some_and(|row| now < row.node.lease_until)
     }
 
+    /// Whether some lease has run out and nobody has marked its node dead.
+    fn any_overdue(&self, now: Timestamp) -> bool {
+        self.rows.values().any(|row| !row.node.dead && now >= row.node.lease_until)
+    }
+
     fn alive_mut(&mut self, node: &NodeRef) -> Option<&mut Row> {
         self.rows.get_mut(&node.id).filter(|row| row.node.epoch == node.epoch && !row.node.dead)
     }
@@ -79,10 +84,6 @@ impl Nodes {
         }
         self.rows.retain(|_, row| is_shown(row, now));
         found
-    }
-
-    fn any_overdue(&self, now: Timestamp) -> bool {
-        self.rows.values().any(|row| !row.node.dead && now > row.node.lease_until)
     }
 
     pub(super) fn list(&self, now: Timestamp) -> Vec<Node> {

@@ -1,0 +1,414 @@
+//! Replays a period of the history and proves, for each job: *due = started + skipped with a reason*.
+//!
+//! Every record of an occurrence says which occurrence comes after it, and every edit that moves a job's
+//! next occurrence leaves an audit entry with the one before and the one after. So the records of a job
+//! are a chain. A record that is missing leaves a hole in it, and one too many does not fit.
+//!
+//! Where the record comes from the definition that the job still has, the schedule is asked too: whether
+//! the next occurrence is right, and whether the record stands for as many as it says.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::execution::{Execution, Status, Trigger};
+use crate::id::{ExecutionId, JobId, NodeId};
+use crate::job::Job;
+use crate::policy::Keep;
+use crate::schedule::CompiledSchedule;
+use crate::store::{AuditEntry, AuditQuery, ExecutionQuery, ExecutionSort, JobQuery, JobSort, Store};
+use crate::time::Timestamp;
+
+/// The action of the audit entry that a job begins with.
+const CREATED: &str = "created";
+
+/// How long after a job was made its first record may be made and still count as at once.
+const SLACK: Duration = Duration::from_mins(1);
+
+/// How many rows one query reads.
+const PAGE: usize = 500;
+
+/// What to look at.
+#[derive(Debug, Clone, Default)]
+pub struct VerifyOptions {
+    /// One job; all without it.
+    pub job_id: Option<JobId>,
+    /// Occurrences due since.
+    pub since: Option<Timestamp>,
+    /// Occurrences due before.
+    pub until: Option<Timestamp>,
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct VerifyReport {
+    /// Jobs looked at.
+    pub jobs: u64,
+    /// Jobs whose history is not kept in full, by their own policy, and that prove nothing.
+    pub jobs_not_kept: u64,
+    /// Occurrences accounted for.
+    pub occurrences: u64,
+    /// Occurrences that started.
+    pub started: u64,
+    /// Occurrences that were skipped, or coalesced into another, each with its reason.
+    pub skipped: u64,
+    /// Attempts that ended as lost.
+    pub lost: u64,
+    /// Attempts beyond the first.
+    pub retries: u64,
+    /// Everything that does not fit.
+    pub problems: Vec<Problem>,
+}
+
+impl VerifyReport {
+    /// Whether everything is accounted for.
+    pub fn is_whole(&self) -> bool {
+        self.problems.is_empty()
+    }
+}
+
+/// Something that does not fit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Which job.
+    pub job_id: JobId,
+    /// Its name.
+    pub job_name: String,
+    /// In which way.
+    pub kind: ProblemKind,
+    /// The occurrence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub due_at: Option<Timestamp>,
+    /// The execution.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub execution_id: Option<ExecutionId>,
+    /// In words.
+    pub detail: String,
+}
+
+/// In which way something does not fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProblemKind {
+    /// An occurrence started twice.
+    Duplicate,
+    /// An occurrence that was due has no record.
+    Hole,
+    /// A record stands for another number of occurrences than the schedule says.
+    Miscounted,
+    /// An execution is recorded as running, and its node is gone.
+    Stuck,
+    /// A lost attempt should have been retried, and no retry is there.
+    RetryMissing,
+}
+
+/// Replays the history of one job or of all. `progress` hears how many jobs are done.
+///
+/// Cost: one pass over the records in the period, page by page.
+///
+/// # Errors
+///
+/// The store's own.
+pub async fn verify(
+    store: &dyn Store,
+    options: &VerifyOptions,
+    mut progress: impl FnMut(u64),
+) -> Result<VerifyReport> {
+    let mut report = VerifyReport::default();
+    let around = surroundings(store).await?;
+    if let Some(id) = &options.job_id {
+        let job = store.get_job(id).await?.ok_or_else(|| crate::Error::not_found("job", id))?;
+        verify_job(store, &job, options, &around, &mut report).await?;
+        return Ok(report);
+    }
+    let mut query = JobQuery { sort: JobSort::CreatedAt, limit: PAGE, ..JobQuery::default() };
+    loop {
+        let page = store.list_jobs(&query).await?.items;
+        let n = page.len();
+        for job in page {
+            verify_job(store, &job, options, &around, &mut report).await?;
+            progress(report.jobs);
+        }
+        if n < PAGE {
+            return Ok(report);
+        }
+        query.offset += PAGE as u64;
+    }
+}
+
+async fn surroundings(store: &dyn Store) -> Result<Surroundings> {
+    let now = store.now().await?;
+    let nodes = store.list_nodes().await?;
+    let alive = nodes.into_iter().filter(|n| !n.dead && n.lease_until >= now).map(|n| n.id).collect();
+    let query = ExecutionQuery { sort: ExecutionSort::Oldest, limit: 1, ..ExecutionQuery::default() };
+    let oldest = store.list_executions(&query).await?.items.pop();
+    Ok(Surroundings { now, alive, history_from: oldest.map_or(Timestamp::MIN, |e| e.created_at) })
+}
+
+/// What must be known besides a job and its records.
+struct Surroundings {
+    now: Timestamp,
+    alive: Vec<NodeId>,
+    /// When the oldest execution that is still kept was made: for jobs made before that, the first
+    /// records may have been removed by the retention.
+    history_from: Timestamp,
+}
+
+async fn verify_job(
+    store: &dyn Store,
+    job: &Job,
+    options: &VerifyOptions,
+    around: &Surroundings,
+    report: &mut VerifyReport,
+) -> Result<()> {
+    report.jobs += 1;
+    if job.definition.history.keep != Keep::All {
+        report.jobs_not_kept += 1;
+        return Ok(());
+    }
+    let mut chain = Chain::new(job, moves(store, job).await?, report);
+    if options.since.is_none() {
+        chain.begin(around);
+    }
+    let mut query = ExecutionQuery {
+        job_id: Some(job.id.clone()),
+        trigger: Some(Trigger::Schedule),
+        since: options.since,
+        until: options.until,
+        sort: ExecutionSort::DueAt,
+        limit: PAGE,
+        ..ExecutionQuery::default()
+    };
+    loop {
+        let page = store.list_executions(&query).await?.items;
+        for execution in &page {
+            chain.add(execution, around);
+        }
+        match page.last() {
+            Some(last) if page.len() == PAGE => query.after = Some(last.id),
+            _ => break,
+        }
+    }
+    // An edit or a claim during the walk has moved the end: only the job as it was read counts.
+    if options.until.is_none() {
+        chain.end(around.now);
+    }
+    Ok(())
+}
+
+/// The audit entries of a job that say where its next occurrence went, oldest first.
+async fn moves(store: &dyn Store, job: &Job) -> Result<Vec<AuditEntry>> {
+    let mut query = AuditQuery { job_id: Some(job.id.clone()), limit: PAGE, ..AuditQuery::default() };
+    let mut all = Vec::new();
+    loop {
+        let page = store.list_audit(&query).await?;
+        let n = page.len();
+        all.extend(page);
+        if n < PAGE {
+            all.reverse();
+            return Ok(all);
+        }
+        query.offset += PAGE as u64;
+    }
+}
+
+/// The records of one job, joined one by one.
+struct Chain<'a> {
+    job: &'a Job,
+    schedule: Option<&'a CompiledSchedule>,
+    moves: std::iter::Peekable<std::vec::IntoIter<AuditEntry>>,
+    /// What the next record must be for; `None` while that is not known.
+    expected: Option<Timestamp>,
+    /// Up to where the last started record stands.
+    covered: Option<Timestamp>,
+    /// The occurrence being looked at: its last attempt so far.
+    current: Option<Execution>,
+    report: &'a mut VerifyReport,
+}
+
+impl<'a> Chain<'a> {
+    fn new(job: &'a Job, moves: Vec<AuditEntry>, report: &'a mut VerifyReport) -> Self {
+        Self {
+            job,
+            schedule: job.definition.compiled().ok(),
+            moves: moves.into_iter().peekable(),
+            expected: None,
+            covered: None,
+            current: None,
+            report,
+        }
+    }
+
+    fn add(&mut self, execution: &Execution, around: &Surroundings) {
+        self.check_owner(execution, around);
+        if execution.status == Status::Lost {
+            self.report.lost += 1;
+        }
+        match self.current.replace(execution.clone()) {
+            Some(before) if before.due_at == execution.due_at => {
+                self.report.retries += 1;
+                if execution.attempt != before.attempt + 1 || execution.root_id != before.root_id {
+                    let detail =
+                        format!("attempt {} comes after attempt {}", execution.attempt, before.attempt);
+                    self.problem(ProblemKind::Duplicate, execution, detail);
+                }
+            }
+            before => {
+                self.check_retried(before.as_ref());
+                self.join(execution);
+            }
+        }
+    }
+
+    /// Starts from the job's first occurrence, if its first records must still be there.
+    fn begin(&mut self, around: &Surroundings) {
+        if let Some(entry) = self.moves.next_if(|entry| entry.action == CREATED)
+            && entry.at.saturating_add(SLACK) >= around.history_from
+        {
+            self.expected = entry.due_after;
+        }
+    }
+
+    /// Whether the last attempt at an occurrence was rightly the last.
+    fn check_retried(&mut self, last: Option<&Execution>) {
+        let Some(last) = last else { return };
+        let policy = &self.job.definition.retry;
+        let retries = policy.explicit && policy.on_lost && last.crashes + 1 < policy.crash_limit;
+        if last.status == Status::Lost
+            && retries
+            && !last.cancel_requested
+            && last.version == self.job.version
+        {
+            let detail = format!("attempt {} was lost, and there is no attempt after it", last.attempt);
+            self.problem(ProblemKind::RetryMissing, last, detail);
+        }
+    }
+
+    /// Joins the first record of an occurrence to the chain.
+    fn join(&mut self, execution: &Execution) {
+        let skipped = execution.status == Status::Skipped;
+        self.report.occurrences += execution.n_occurrences;
+        if skipped {
+            self.report.skipped += execution.n_occurrences;
+        } else {
+            self.report.started += 1;
+            self.report.skipped += execution.n_occurrences.saturating_sub(1);
+        }
+        if self.covered.is_some_and(|covered| execution.due_at <= covered) {
+            // What was skipped between occurrences that coalesced has a record of its own.
+            if !skipped {
+                let detail = "it lies in a period that another execution stands for".to_owned();
+                self.problem(ProblemKind::Duplicate, execution, detail);
+            }
+            return;
+        }
+        if let Some(expected) = self.expected
+            && !self.follow(execution.due_at)
+        {
+            let detail = format!("no record from {expected} up to {}", execution.due_at);
+            self.problem_at(ProblemKind::Hole, Some(expected), None, detail);
+        }
+        self.covered = Some(execution.last_due_at());
+        self.expected = execution.next_due_at;
+        self.check_schedule(execution);
+    }
+
+    /// Whether edits lead from what is expected to `due_at`; consumes those that do.
+    fn follow(&mut self, due_at: Timestamp) -> bool {
+        let mut unknown = false;
+        loop {
+            if self.expected == Some(due_at) {
+                return true;
+            }
+            let expected = self.expected;
+            let applies = |entry: &AuditEntry| {
+                let rearmed = entry.due_before.is_none() && entry.action != CREATED;
+                unknown || entry.due_before == expected || rearmed
+            };
+            // Entries of before the period don't fit, and are passed over.
+            while self.moves.next_if(|entry| !applies(entry)).is_some() {}
+            let Some(entry) = self.moves.next() else { return false };
+            // Without one after, the job did not fire from then on; it may keep its place or get another.
+            unknown = entry.due_after.is_none();
+            self.expected = entry.due_after.or(self.expected);
+        }
+    }
+
+    fn check_schedule(&mut self, execution: &Execution) {
+        let Some(schedule) = self.schedule.filter(|_| execution.version == self.job.version) else { return };
+        if schedule.from_completion().is_some() {
+            // What comes next is known only when it has ended.
+            self.expected = None;
+            return;
+        }
+        let next = schedule.next_after(execution.last_due_at(), execution.due_at);
+        if next != execution.next_due_at {
+            let detail = format!(
+                "the schedule says {} comes next, the record {}",
+                show(next),
+                show(execution.next_due_at)
+            );
+            self.problem(ProblemKind::Hole, execution, detail);
+        }
+        let count = schedule.count_until(execution.due_at, execution.last_due_at(), execution.due_at, 10_000);
+        // What was skipped in between has records of its own, so fewer is right, and more is not.
+        if count.exact && execution.n_occurrences > count.n {
+            let detail =
+                format!("it stands for {} occurrences; there were {}", execution.n_occurrences, count.n);
+            self.problem(ProblemKind::Miscounted, execution, detail);
+        }
+    }
+
+    fn check_owner(&mut self, execution: &Execution, around: &Surroundings) {
+        let gone = execution.node_id.as_ref().is_none_or(|node| !around.alive.contains(node));
+        if execution.status == Status::Running && gone {
+            let node = execution.node_id.as_ref().map_or("nobody", |n| n.as_str());
+            let detail = format!("recorded as running on {node}, which is gone; any node will reap it");
+            self.problem(ProblemKind::Stuck, execution, detail);
+        }
+    }
+
+    /// Joins the last record to the job's next occurrence.
+    fn end(mut self, now: Timestamp) {
+        let last = self.current.take();
+        self.check_retried(last.as_ref());
+        let Some(expected) = self.expected else { return };
+        let Some(due) = self.job.due else {
+            if self.job.ended.is_none() && self.job.fault.is_none() && expected <= now {
+                let detail = "the job has no next occurrence and no reason for it".to_owned();
+                self.problem_at(ProblemKind::Hole, Some(expected), None, detail);
+            }
+            return;
+        };
+        if due.due_at > expected && !self.follow(due.due_at) && self.expected.is_some_and(|e| e <= now) {
+            let detail = format!("no record from {expected} up to {}", due.due_at);
+            self.problem_at(ProblemKind::Hole, Some(expected), None, detail);
+        }
+    }
+
+    fn problem(&mut self, kind: ProblemKind, execution: &Execution, detail: String) {
+        self.problem_at(kind, Some(execution.due_at), Some(execution.id), detail);
+    }
+
+    fn problem_at(
+        &mut self,
+        kind: ProblemKind,
+        due_at: Option<Timestamp>,
+        execution_id: Option<ExecutionId>,
+        detail: String,
+    ) {
+        self.report.problems.push(Problem {
+            job_id: self.job.id.clone(),
+            job_name: self.job.definition.name.clone(),
+            kind,
+            due_at,
+            execution_id,
+            detail,
+        });
+    }
+}
+
+fn show(t: Option<Timestamp>) -> String {
+    t.map_or_else(|| "nothing".to_owned(), |t| t.to_string())
+}

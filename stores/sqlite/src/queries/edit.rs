@@ -1,0 +1,259 @@
+//! Creating, editing and deleting jobs and calendars.
+
+use std::collections::HashMap;
+
+use rusqlite::params;
+use serde_json::Value;
+use unified_scheduler_core::Error;
+use unified_scheduler_core::id::JobId;
+use unified_scheduler_core::job::{Definition, Job, JobDefinition};
+use unified_scheduler_core::schedule::Calendar;
+use unified_scheduler_core::store::{
+    AuditEntry, ConflictKind, CreateConflict, CreateJobs, CreateOutcome, UpdateJob, UpdateOutcome,
+};
+
+use super::executions::{cancelled, end_pending};
+use super::jobs;
+use crate::error::Step;
+use crate::rows::{at, int, key, millis};
+use crate::session::Session;
+
+pub(crate) fn create(session: &mut Session, request: &CreateJobs) -> Step<CreateOutcome> {
+    let mut new: Vec<&Job> = Vec::with_capacity(request.jobs.len());
+    let mut conflicts = Vec::new();
+    let mut ids: HashMap<&JobId, &Job> = HashMap::new();
+    let mut names: HashMap<&str, &JobId> = HashMap::new();
+    for (index, job) in request.jobs.iter().enumerate() {
+        let name = job.definition.name.as_str();
+        let same = match ids.get(&job.id) {
+            Some(twin) => Some(twin.definition == job.definition),
+            None => jobs::read(session, &job.id)?.map(|(_, known)| known.definition == job.definition),
+        };
+        let conflict = match same {
+            Some(true) => None,
+            Some(false) => Some(ConflictKind::Id),
+            None => {
+                new.push(job);
+                if request.unique_names { name_conflict(session, job, names.get(name))? } else { None }
+            }
+        };
+        conflicts.extend(conflict.map(|conflict| CreateConflict { index, conflict }));
+        ids.entry(&job.id).or_insert(job);
+        names.entry(name).or_insert(&job.id);
+    }
+    if !conflicts.is_empty() {
+        return Ok(CreateOutcome::Refused(conflicts));
+    }
+    for job in new {
+        insert(session, job, &request.actor)?;
+        session.hint = true;
+    }
+    Ok(CreateOutcome::Created)
+}
+
+fn name_conflict(session: &Session, job: &Job, in_request: Option<&&JobId>) -> Step<Option<ConflictKind>> {
+    let stored = name_taken(session, &job.definition.name, &job.id)?;
+    Ok(stored.or_else(|| in_request.map(|id| (*id).clone())).map(ConflictKind::Name))
+}
+
+/// Another job with this name.
+fn name_taken(session: &Session, name: &str, id: &JobId) -> Step<Option<JobId>> {
+    session.first(
+        "SELECT id FROM @jobs WHERE name = ?1 AND id <> ?2 ORDER BY id LIMIT 1",
+        [name, id.as_str()],
+        |row| row.get::<_, String>(0).map(JobId::from),
+    )
+}
+
+fn insert(session: &Session, job: &Job, actor: &str) -> Step<()> {
+    let inserted = session.first(
+        "INSERT INTO @jobs (id, name, description, origin, tags, definition, max_running, max_age, max_count,
+             created_at, created_by)
+         VALUES (?1, '', '', '', NULL, '', 1, NULL, NULL, ?2, ?3)
+         ON CONFLICT DO NOTHING RETURNING n",
+        params![job.id.as_str(), job.created_at.as_millis(), job.created_by],
+        |row| row.get::<_, i64>(0),
+    )?;
+    let Some(n) = inserted else {
+        return Err(Error::conflict("the same job id is twice in one request").with("job", &job.id).into());
+    };
+    write_definition(session, n, &job.definition)?;
+    session.execute(
+        "INSERT INTO @job_state (n, version, enabled, handler, priority, due_at, fire_at, ended, fault,
+             skip_next, n_fired, failures, updated_at, last_run_at, last_status, last_execution)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+        params![
+            n,
+            job.version,
+            job.enabled,
+            job.definition.handler,
+            job.definition.priority,
+            job.due.map(|due| due.due_at.as_millis()),
+            job.due.map(|due| due.fire_at.as_millis()),
+            job.ended.map(|reason| reason.as_str()),
+            job.fault,
+            job.skip_next,
+            int(job.n_fired),
+            job.failures_in_row,
+            job.updated_at.as_millis(),
+            at(job.last_run_at),
+            job.last_status.map(|status| status.as_str()),
+            job.last_execution_id.as_ref().map(key)
+        ],
+    )?;
+    let mut entry = entry(session, job, "created", actor);
+    entry.due_after = job.is_scheduled().then(|| job.due.map(|due| due.due_at)).flatten();
+    jobs::audit(session, &entry)
+}
+
+/// Writes a definition, and the columns that repeat parts of it.
+fn write_definition(session: &Session, n: i64, definition: &JobDefinition) -> Step<()> {
+    let tags = (!definition.tags.is_empty()).then(|| serde_json::to_string(&definition.tags)).transpose()?;
+    session.execute(
+        "UPDATE @jobs SET name = ?2, description = ?3, origin = ?4, tags = ?5, definition = ?6,
+             max_running = ?7, max_age = ?8, max_count = ?9 WHERE n = ?1",
+        params![
+            n,
+            definition.name,
+            definition.description,
+            definition.origin.as_str(),
+            tags,
+            serde_json::to_string(definition)?,
+            definition.overlap.max_running(),
+            definition.history.max_age.map(millis),
+            definition.history.max_count
+        ],
+    )?;
+    Ok(())
+}
+
+fn entry(session: &Session, job: &Job, action: &str, actor: &str) -> AuditEntry {
+    AuditEntry {
+        at: session.now(),
+        job_id: job.id.clone(),
+        job_name: job.definition.name.clone(),
+        action: action.to_owned(),
+        actor: actor.to_owned(),
+        version: job.version,
+        due_before: None,
+        due_after: None,
+        detail: Value::Null,
+    }
+}
+
+pub(crate) fn update(session: &mut Session, request: UpdateJob) -> Step<UpdateOutcome> {
+    let Some((n, mut job)) = jobs::read(session, &request.id)? else { return Ok(UpdateOutcome::NotFound) };
+    if job.version != request.expected_version {
+        return Ok(UpdateOutcome::Stale(Box::new(job)));
+    }
+    if let Some(definition) = &request.definition {
+        let renamed = definition.name != job.definition.name;
+        if request.unique_name && renamed {
+            if let Some(other) = name_taken(session, &definition.name, &job.id)? {
+                return Ok(UpdateOutcome::NameTaken(other));
+            }
+        }
+    }
+    let due_before = job.due.map(|due| due.due_at);
+    // A job that can't be read shows that as its fault; it is no fault of the state's.
+    let stored_fault = jobs::state(session, n)?.and_then(|state| state.fault);
+    job.version += 1;
+    job.updated_at = session.now();
+    if let Some(enabled) = request.enabled {
+        job.enabled = enabled;
+    }
+    if let Some((due, ended)) = request.due {
+        (job.due, job.ended) = (due, ended);
+    }
+    if let Some(skip_next) = request.skip_next {
+        job.skip_next = skip_next;
+    }
+    job.fault = if request.reset.fault { None } else { stored_fault };
+    if request.reset.failures {
+        job.failures_in_row = 0;
+    }
+    if request.reset.n_fired {
+        job.n_fired = 0;
+    }
+    if let Some(definition) = request.definition {
+        write_definition(session, n, &definition)?;
+        job.definition = Definition::new(job.id.clone(), definition);
+    }
+    session.execute(
+        "UPDATE @job_state SET version = ?2, enabled = ?3, handler = ?4, priority = ?5, due_at = ?6,
+             fire_at = ?7, ended = ?8, fault = ?9, skip_next = ?10, n_fired = ?11, failures = ?12,
+             updated_at = ?13 WHERE n = ?1",
+        params![
+            n,
+            job.version,
+            job.enabled,
+            job.definition.handler,
+            job.definition.priority,
+            job.due.map(|due| due.due_at.as_millis()),
+            job.due.map(|due| due.fire_at.as_millis()),
+            job.ended.map(|reason| reason.as_str()),
+            job.fault,
+            job.skip_next,
+            int(job.n_fired),
+            job.failures_in_row,
+            job.updated_at.as_millis()
+        ],
+    )?;
+    let mut entry = entry(session, &job, &request.action, &request.actor);
+    entry.due_before = due_before;
+    entry.due_after = job.is_scheduled().then(|| job.due.map(|due| due.due_at)).flatten();
+    jobs::audit(session, &entry)?;
+    session.hint = true;
+    Ok(UpdateOutcome::Updated(Box::new(job)))
+}
+
+pub(crate) fn delete(session: &mut Session, id: &JobId, actor: &str) -> Step<bool> {
+    let Some((n, job)) = jobs::read(session, id)? else { return Ok(false) };
+    session.execute(
+        concat!(
+            end_pending!(),
+            " WHERE job_id = ?1 AND status = 'pending' AND status IN ('pending', 'running')"
+        ),
+        params![
+            id.as_str(),
+            session.now().as_millis(),
+            cancelled(format!("its job was deleted by {actor}"))?
+        ],
+    )?;
+    session.execute("DELETE FROM @job_state WHERE n = ?1", [n])?;
+    session.execute("DELETE FROM @jobs WHERE n = ?1", [n])?;
+    let mut entry = entry(session, &job, "deleted", actor);
+    entry.due_before = job.due.map(|due| due.due_at);
+    jobs::audit(session, &entry)?;
+    session.hint = true;
+    Ok(true)
+}
+
+pub(crate) fn put_calendar(session: &mut Session, calendar: &Calendar) -> Step<()> {
+    session.execute(
+        "INSERT INTO @calendars (name, definition) VALUES (?1, ?2)
+         ON CONFLICT (name) DO UPDATE SET definition = excluded.definition",
+        params![calendar.name, serde_json::to_string(calendar)?],
+    )?;
+    calendars_changed(session)
+}
+
+pub(crate) fn delete_calendar(session: &mut Session, name: &str) -> Step<bool> {
+    let gone = session.execute("DELETE FROM @calendars WHERE name = ?1", [name])? > 0;
+    if gone {
+        calendars_changed(session)?;
+    }
+    Ok(gone)
+}
+
+fn calendars_changed(session: &mut Session) -> Step<()> {
+    session.execute("UPDATE @meta SET value = value + 1 WHERE key = 'calendars'", [])?;
+    session.hint = true;
+    Ok(())
+}
+
+pub(crate) fn list_calendars(session: &Session) -> Step<Vec<Calendar>> {
+    session.all("SELECT definition FROM @calendars ORDER BY name", [], |row| {
+        Ok(serde_json::from_str(&row.get::<_, String>(0)?)?)
+    })
+}
