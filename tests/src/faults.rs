@@ -78,7 +78,12 @@ pub enum CallFault {
 
 impl CallFault {
     /// Draws one of the kinds that there are.
-    pub fn draw(kinds: &[Kind], call_timeout: Duration, lease: Duration, random: &mut Random) -> Option<Self> {
+    pub fn draw(
+        kinds: &[Kind],
+        call_timeout: Duration,
+        lease: Duration,
+        random: &mut Random,
+    ) -> Option<Self> {
         let kinds: Vec<Kind> = kinds
             .iter()
             .copied()
@@ -87,7 +92,7 @@ impl CallFault {
         if kinds.is_empty() {
             return None;
         }
-        let mut short = |random: &mut Random| random.between(Duration::from_millis(1), call_timeout * 3 / 2);
+        let short = |random: &mut Random| random.between(Duration::from_millis(1), call_timeout * 3 / 2);
         Some(match (random.pick(&kinds), random.within(0..4)) {
             (Kind::Loss, 0) => Self::Fail,
             (Kind::Loss, 1) => Self::LoseReply,

@@ -14,6 +14,8 @@
 //! | [`clock`] | a node's own view of the clock: skewed, stepping, drifting, paused |
 //! | [`faulty`] | the store as a node sees it |
 //! | [`witness`] | the model of what was committed, and its rules |
+//! | `chaos` | what happens from outside: strikes, steps, edits |
+//! | `commit` | the verbs, each with what must hold of it |
 //! | [`reference`](mod@reference) | what a plan and a retry must be, written a second time |
 //! | [`jobs`] | the jobs of a world |
 //! | [`effects`] | handlers and what they did |
@@ -23,7 +25,9 @@
 //! Sources: the way of testing is that of `FoundationDB` (Zhou et al., SIGMOD 2021, section 4) and of
 //! slatedb `slatedb-dst`.
 
+mod chaos;
 pub mod clock;
+mod commit;
 pub mod effects;
 pub mod faults;
 pub mod faulty;
