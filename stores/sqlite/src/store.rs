@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::mpsc::{self, Sender, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use unified_scheduler_core::execution::{Execution, LogLine};
 use unified_scheduler_core::id::{ExecutionId, JobId};
 use unified_scheduler_core::job::Job;
@@ -28,7 +29,7 @@ use crate::queries::{claim, complete, diagnose, edit, executions, find, history,
 use crate::reader::{self, READERS};
 use crate::schema;
 use crate::session::Session;
-use crate::writer::{Message, Task, Writer, task};
+use crate::writer::{Task, Writer, task};
 
 /// How many parsed definitions the writer keeps.
 const CACHED_JOBS: usize = 8192;
@@ -57,10 +58,12 @@ pub struct SqliteStore {
 
 /// The ends of the threads' queues: dropping them ends the threads.
 struct Threads {
-    writer: Sender<Message>,
+    writer: Sender<Box<dyn Task>>,
     /// `None` for a database in memory, which has one connection.
     readers: Option<Sender<Box<dyn Task>>>,
-    _keeper: Option<SyncSender<()>>,
+    keeper: Option<SyncSender<()>>,
+    /// Each is gone when its thread has ended.
+    ended: Vec<oneshot::Receiver<()>>,
 }
 
 impl std::fmt::Debug for SqliteStore {
@@ -79,8 +82,8 @@ impl SqliteStore {
     /// directory, `Unsupported` for a newer schema or a network file system, `Corrupt` for a damaged file,
     /// `Unavailable` for one that can't be written or that stays locked.
     pub async fn open(config: SqliteConfig) -> Result<SqliteStore> {
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        spawn("open", move || drop(sender.send(Self::open_here(config))))?;
+        let (sender, receiver) = oneshot::channel();
+        drop(spawn("open", move || drop(sender.send(Self::open_here(config))))?);
         receiver.await.map_err(|_| Error::internal("the thread that opens the database has died"))?
     }
 
@@ -89,30 +92,34 @@ impl SqliteStore {
         let now = config.clock.now().as_millis();
         let during = |fail: Fail| Error::from(fail).during("open").with("store", config.url());
         schema::migrate(&mut connection, &config.prefix(), now).map_err(during)?;
-        connection.busy_timeout(std::time::Duration::ZERO).map_err(|e| during(e.into()))?;
+        connection.busy_timeout(Duration::ZERO).map_err(|e| during(e.into()))?;
         let session =
             |connection, cached| Session::new(connection, config.prefix(), Arc::clone(&config.clock), cached);
         let hints = Hints::new();
         let (writer, queue) = mpsc::channel();
+        let mut ended = Vec::new();
         let file = match &config.place {
             Place::File(path) => Some(path.clone()),
             Place::Memory => None,
         };
         let (readers, keeper) = match &file {
             Some(path) => {
-                let keeper = session(connection::open(&config, Role::Keeper)?, 0);
+                let keeper = connection::open(&config, Role::Keeper)?;
+                // While it waited for readers to cut the log, it would keep the writer from writing.
+                keeper.busy_timeout(Duration::ZERO).map_err(|e| during(e.into()))?;
+                let keeper = session(keeper, 0);
                 let mut reading = Vec::with_capacity(READERS);
                 for _ in 0..READERS {
                     reading.push(session(connection::open(&config, Role::Reader)?, 0));
                 }
                 let keeper = Keeper { session: keeper, hints: hints.clone(), wal: wal_path(path) };
-                (Some(start_readers(reading)?), Some(start_keeper(keeper)?))
+                (Some(start_readers(reading, &mut ended)?), Some(start_keeper(keeper, &mut ended)?))
             }
             None => (None, None),
         };
         let thread = Writer::new(session(connection, CACHED_JOBS), hints.clone(), config.busy_timeout);
-        spawn("writer", move || thread.serve(&queue))?;
-        let threads = Mutex::new(Some(Threads { writer, readers, _keeper: keeper }));
+        ended.push(spawn("writer", move || thread.serve(&queue))?);
+        let threads = Mutex::new(Some(Threads { writer, readers, keeper, ended }));
         Ok(SqliteStore { config, hints, threads })
     }
 
@@ -128,7 +135,7 @@ impl SqliteStore {
     ) -> Result<T> {
         let (task, answer) = task(step);
         let sent = match &*self.threads() {
-            Some(threads) => threads.writer.send(Message::Run(task)).is_ok(),
+            Some(threads) => threads.writer.send(task).is_ok(),
             None => false,
         };
         if !sent {
@@ -146,7 +153,7 @@ impl SqliteStore {
         let (task, answer) = task(|session: &mut Session| step(session));
         let sent = match &*self.threads() {
             Some(Threads { readers: Some(readers), .. }) => readers.send(task).is_ok(),
-            Some(threads) => threads.writer.send(Message::Run(task)).is_ok(),
+            Some(threads) => threads.writer.send(task).is_ok(),
             None => false,
         };
         if !sent {
@@ -160,27 +167,36 @@ fn closed() -> Error {
     Error::stopped("the store is closed")
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+/// Starts a thread; what is answered is gone when it has ended.
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<oneshot::Receiver<()>> {
+    let (running, ended) = oneshot::channel::<()>();
+    let work = move || {
+        work();
+        drop(running);
+    };
     thread::Builder::new()
         .name(format!("sqlite-{name}"))
         .spawn(work)
-        .map(drop)
+        .map(|_| ended)
         .map_err(|e| Error::unavailable("the operating system starts no thread").caused_by(e))
 }
 
-fn start_readers(sessions: Vec<Session>) -> Result<Sender<Box<dyn Task>>> {
+fn start_readers(
+    sessions: Vec<Session>,
+    ended: &mut Vec<oneshot::Receiver<()>>,
+) -> Result<Sender<Box<dyn Task>>> {
     let (sender, queue) = mpsc::channel();
     let queue = Arc::new(Mutex::new(queue));
     for session in sessions {
         let queue = Arc::clone(&queue);
-        spawn("reader", move || reader::serve(session, &queue))?;
+        ended.push(spawn("reader", move || reader::serve(session, &queue))?);
     }
     Ok(sender)
 }
 
-fn start_keeper(keeper: Keeper) -> Result<SyncSender<()>> {
+fn start_keeper(keeper: Keeper, ended: &mut Vec<oneshot::Receiver<()>>) -> Result<SyncSender<()>> {
     let (stop, stopped) = mpsc::sync_channel(0);
-    spawn("keeper", move || keeper.keep(&stopped))?;
+    ended.push(spawn("keeper", move || keeper.keep(&stopped))?);
     Ok(stop)
 }
 
@@ -377,10 +393,12 @@ impl Store for SqliteStore {
 
     async fn close(&self) -> Result<()> {
         let Some(threads) = self.threads().take() else { return Ok(()) };
-        let (done, wait) = tokio::sync::oneshot::channel();
-        // A writer that has gone has nothing left to write.
-        if threads.writer.send(Message::Stop(done)).is_ok() {
-            drop(wait.await);
+        let Threads { writer, readers, keeper, ended } = threads;
+        // Each thread does what it was asked before, and ends.
+        drop((writer, readers, keeper));
+        for thread in ended {
+            // The error says that it has ended.
+            let _ = thread.await;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 //! next together (group commit: `DeWitt` et al., SIGMOD 1984). Each request has a savepoint of its own: one
 //! that fails rolls back alone. Nobody is answered before the commit.
 
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -34,8 +34,11 @@ pub(crate) trait Task: Send {
 /// The answer of a request that ran.
 pub(crate) struct Answer {
     failed: bool,
-    send: Box<dyn FnOnce(Option<&Error>)>,
+    send: Reply,
 }
+
+/// Sends an answer: what came out, or this error where the transaction was undone.
+type Reply = Box<dyn FnOnce(Option<&Error>)>;
 
 struct Request<F, T> {
     step: F,
@@ -75,13 +78,6 @@ pub(crate) fn task<T: Send + 'static>(
     (Box::new(Request { step, asker }), answer)
 }
 
-/// A message to the writer.
-pub(crate) enum Message {
-    Run(Box<dyn Task>),
-    /// The last one: what came before is written, then the thread ends.
-    Stop(oneshot::Sender<()>),
-}
-
 /// The writer's own state.
 pub(crate) struct Writer {
     pub(crate) session: Session,
@@ -104,41 +100,21 @@ impl Writer {
         }
     }
 
-    /// Serves requests until it is told to stop, or everybody who could ask has gone.
-    pub(crate) fn serve(mut self, queue: &Receiver<Message>) {
-        while let Ok(message) = queue.recv() {
-            let mut next = Some(message);
-            let mut group = Vec::new();
-            let mut stop = None;
-            while let Some(message) = next.take() {
-                match message {
-                    Message::Run(task) => group.push(task),
-                    Message::Stop(done) => stop = Some(done),
-                }
-                if stop.is_some() || group.len() == GROUP {
-                    break;
-                }
-                next = match queue.try_recv() {
-                    Ok(message) => Some(message),
-                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-                };
-            }
-            if !group.is_empty() {
-                self.commit_together(group);
-            }
-            if let Some(done) = stop {
-                drop(self);
-                // Whoever closes may have gone.
-                let _ = done.send(());
-                return;
-            }
+    /// Serves requests until everybody who could ask has gone, and all that they asked for is done.
+    pub(crate) fn serve(mut self, queue: &Receiver<Box<dyn Task>>) {
+        while let Ok(first) = queue.recv() {
+            let mut group = vec![first];
+            group.extend(queue.try_iter().take(GROUP - 1));
+            self.commit_together(group);
         }
     }
 
     fn commit_together(&mut self, group: Vec<Box<dyn Task>>) {
         if let Err(error) = self.begin() {
             let error = Error::from(error);
-            group.into_iter().for_each(|task| task.refuse(&error));
+            for task in group {
+                task.refuse(&error);
+            }
             return;
         }
         let mut answers = Vec::with_capacity(group.len());
@@ -157,13 +133,17 @@ impl Writer {
                 if let Some(changes) = changes {
                     self.hints.changed_here(changes);
                 }
-                answers.into_iter().for_each(|answer| (answer.send)(None));
+                for answer in answers {
+                    answer.send();
+                }
             }
             Err(error) => {
                 // Fails too when SQLite has rolled back by itself.
                 drop(self.session.execute("ROLLBACK", []));
                 let error = Error::from(error);
-                answers.into_iter().for_each(|answer| (answer.send)(Some(&error)));
+                for answer in answers {
+                    (answer.send)(Some(&error));
+                }
             }
         }
     }
@@ -233,5 +213,64 @@ impl Answer {
     /// Answers what came out.
     pub(crate) fn send(self) {
         (self.send)(None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rusqlite::Connection;
+    use unified_scheduler_core::ErrorKind;
+    use unified_scheduler_core::clock::SystemClock;
+
+    use super::*;
+
+    fn writer() -> Writer {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE x_t (v); CREATE TABLE x_meta (key, value);").unwrap();
+        connection.execute_batch("INSERT INTO x_meta VALUES ('changes', 0)").unwrap();
+        let session = Session::new(connection, "x_".into(), Arc::new(SystemClock::new()), 0);
+        Writer::new(session, Hints::new(), Duration::ZERO)
+    }
+
+    fn insert(value: i64, fails: bool) -> (Box<dyn Task>, oneshot::Receiver<Result<i64>>) {
+        task(move |session: &mut Session| {
+            session.execute("INSERT INTO @t VALUES (?1)", [value])?;
+            session.hint = true;
+            if fails { Err(Error::conflict("on purpose").into()) } else { Ok(value) }
+        })
+    }
+
+    #[test]
+    fn one_failing_request_rolls_back_alone() {
+        let mut writer = writer();
+        let (group, answers): (Vec<_>, Vec<_>) = (0..5).map(|v| insert(v, v == 2)).unzip();
+        let hints = writer.hints.subscribe();
+        writer.commit_together(group);
+        let answers: Vec<_> = answers.into_iter().map(|a| a.blocking_recv().unwrap()).collect();
+        assert_eq!(answers[2].as_ref().unwrap_err().kind(), ErrorKind::Conflict);
+        assert!(answers.iter().enumerate().all(|(i, a)| a.is_ok() == (i != 2)));
+        let stored = writer.session.all("SELECT v FROM @t ORDER BY v", [], |row| Ok(row.get::<_, i64>(0)?));
+        assert_eq!(stored.unwrap(), [0, 1, 3, 4]);
+        assert!(hints.has_changed().unwrap());
+    }
+
+    #[test]
+    fn nobody_is_told_of_a_success_that_the_database_has_undone() {
+        let mut writer = writer();
+        let (first, first_answer) = insert(1, false);
+        // What SQLite does by itself when the disk is full.
+        let (undoing, _) = task(|session: &mut Session| {
+            session.execute("ROLLBACK", [])?;
+            Err::<(), _>(Error::unavailable("the disk is full").into())
+        });
+        let (last, last_answer) = insert(3, false);
+        writer.commit_together(vec![first, undoing, last]);
+        for answer in [first_answer, last_answer] {
+            assert_eq!(answer.blocking_recv().unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
+        }
+        let stored = writer.session.first("SELECT count(*) FROM @t", [], |row| row.get::<_, i64>(0));
+        assert_eq!(stored.unwrap(), Some(0));
     }
 }

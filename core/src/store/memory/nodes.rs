@@ -11,7 +11,7 @@ use crate::store::{
 use crate::time::Timestamp;
 
 /// How long a dead node is still shown.
-const SHOWN_AFTER_DEATH: Duration = Duration::from_secs(86_400);
+const SHOWN_AFTER_DEATH: Duration = Duration::from_hours(24);
 
 /// All nodes, each in its last epoch; every other epoch is dead.
 #[derive(Debug, Default)]

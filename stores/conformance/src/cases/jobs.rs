@@ -41,7 +41,7 @@ group! { "jobs":
 /// A job in which every field has a value of its own.
 fn rich(ctx: &Ctx<'_>) -> Job {
     let mut job = ctx.job_with("rich", Schedule::every(Duration::from_millis(1_234_567)), |d| {
-        d.description = "line one\nline two".to_owned();
+        d.description = "line one\nline two".into();
         d.origin = Origin::Static;
         d.parameters = json!({"n": 1, "deep": {"list": [1.5, null, "ü", true]}})
             .as_object()
@@ -154,7 +154,7 @@ async fn an_edit_makes_the_next_version_and_keeps_the_rest(ctx: &Ctx<'_>) -> Res
     let job = ctx.create(rich(ctx)).await?;
     ctx.advance(MINUTE);
     let mut definition = job.definition.to_owned();
-    definition.description = "changed".to_owned();
+    definition.description = "changed".into();
     let edited = ctx.update(&job.id, "updated", |edit| edit.definition = Some(definition.clone())).await?;
     let mut expected = job.clone();
     expected.definition = edited.definition.clone();
@@ -295,7 +295,7 @@ async fn due_times_come_back_to_the_millisecond(ctx: &Ctx<'_>) -> Result<()> {
 
 async fn long_names_and_unicode_come_back(ctx: &Ctx<'_>) -> Result<()> {
     let name: String = "ÄÖ🚀漢字'\"\\;--$%_\u{301} ".chars().cycle().take(200).collect();
-    let mut job = ctx.job_with(&name, Schedule::every(MINUTE), |d| d.handler = "handler/ü:1'--".to_owned());
+    let mut job = ctx.job_with(&name, Schedule::every(MINUTE), |d| d.handler = "handler/ü:1'--".into());
     job.id = JobId::from("ü🚀'\"\\%_;:@#{}".chars().cycle().take(70).collect::<String>());
     let job = ctx.create(job).await?;
     assert_eq!(ctx.get(&job.id).await?, job);

@@ -1,6 +1,19 @@
 //! All cases, by what they are about.
 
+mod audit;
+mod claims;
+mod completion;
+mod fencing;
+mod history;
 mod jobs;
+mod nodes;
+mod paging;
+mod pending;
+mod races;
+mod reaping;
+mod strangers;
+mod triggers;
+mod unknown_outcome;
 
 use crate::runner::Case;
 
@@ -19,5 +32,21 @@ use group;
 
 /// Every case.
 pub fn cases() -> Vec<Case> {
-    [jobs::all()].concat()
+    [
+        jobs::all(),
+        audit::all(),
+        claims::all(),
+        pending::all(),
+        completion::all(),
+        fencing::all(),
+        nodes::all(),
+        reaping::all(),
+        triggers::all(),
+        races::all(),
+        history::all(),
+        paging::all(),
+        strangers::all(),
+        unknown_outcome::all(),
+    ]
+    .concat()
 }

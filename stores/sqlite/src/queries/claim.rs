@@ -6,7 +6,7 @@ use rusqlite::params;
 use unified_scheduler_core::Timestamp;
 use unified_scheduler_core::execution::Status;
 use unified_scheduler_core::id::ExecutionId;
-use unified_scheduler_core::job::Job;
+use unified_scheduler_core::job::{EndReason, Job};
 use unified_scheduler_core::schedule::Calendars;
 use unified_scheduler_core::store::{
     ClaimBatch, ClaimOutcome, Claimed, Disposition, Live, NextDue, NodeRef, Plan,
@@ -187,7 +187,7 @@ fn apply(
             job.due.map(|due| due.due_at.as_millis()),
             due.map(|due| due.due_at.as_millis()),
             due.map(|due| due.fire_at.as_millis()),
-            ended.map(|reason| reason.as_str()),
+            ended.map(EndReason::as_str),
             plan.skip_next,
             int(plan.n_fired)
         ],

@@ -1,8 +1,8 @@
 //! Ends of executions, and all that follows from them, in one step each.
 
 use rusqlite::params;
-use unified_scheduler_core::Timestamp;
 use unified_scheduler_core::store::{CompleteOutcome, Completion, FailureCount, NodeRef};
+use unified_scheduler_core::{Error, Timestamp};
 
 use super::executions::{append_logs, insert_follower};
 use super::{executions, jobs, nodes};
@@ -15,6 +15,11 @@ pub(crate) fn complete(
     node: &NodeRef,
     completions: &[Completion],
 ) -> Step<Vec<CompleteOutcome>> {
+    if let Some(open) = completions.iter().find(|completion| !completion.status.is_final()) {
+        return Err(Error::invalid(format!("`{}` is no end of an execution", open.status))
+            .with("execution_id", open.execution_id)
+            .into());
+    }
     let alive = nodes::lease(session, node)?.is_some();
     let mut outcomes = Vec::with_capacity(completions.len());
     for completion in completions {

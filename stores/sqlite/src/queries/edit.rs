@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use rusqlite::params;
 use serde_json::Value;
 use unified_scheduler_core::Error;
+use unified_scheduler_core::execution::Status;
 use unified_scheduler_core::id::JobId;
-use unified_scheduler_core::job::{Definition, Job, JobDefinition};
+use unified_scheduler_core::job::{Definition, EndReason, Job, JobDefinition};
 use unified_scheduler_core::schedule::Calendar;
 use unified_scheduler_core::store::{
     AuditEntry, ConflictKind, CreateConflict, CreateJobs, CreateOutcome, UpdateJob, UpdateOutcome,
@@ -90,14 +91,14 @@ fn insert(session: &Session, job: &Job, actor: &str) -> Step<()> {
             job.definition.priority,
             job.due.map(|due| due.due_at.as_millis()),
             job.due.map(|due| due.fire_at.as_millis()),
-            job.ended.map(|reason| reason.as_str()),
+            job.ended.map(EndReason::as_str),
             job.fault,
             job.skip_next,
             int(job.n_fired),
             job.failures_in_row,
             job.updated_at.as_millis(),
             at(job.last_run_at),
-            job.last_status.map(|status| status.as_str()),
+            job.last_status.map(Status::as_str),
             job.last_execution_id.as_ref().map(key)
         ],
     )?;
@@ -146,13 +147,11 @@ pub(crate) fn update(session: &mut Session, request: UpdateJob) -> Step<UpdateOu
     if job.version != request.expected_version {
         return Ok(UpdateOutcome::Stale(Box::new(job)));
     }
-    if let Some(definition) = &request.definition {
-        let renamed = definition.name != job.definition.name;
-        if request.unique_name && renamed {
-            if let Some(other) = name_taken(session, &definition.name, &job.id)? {
-                return Ok(UpdateOutcome::NameTaken(other));
-            }
-        }
+    if let (true, Some(definition)) = (request.unique_name, &request.definition)
+        && definition.name != job.definition.name
+        && let Some(other) = name_taken(session, &definition.name, &job.id)?
+    {
+        return Ok(UpdateOutcome::NameTaken(other));
     }
     let due_before = job.due.map(|due| due.due_at);
     // A job that can't be read shows that as its fault; it is no fault of the state's.
@@ -191,7 +190,7 @@ pub(crate) fn update(session: &mut Session, request: UpdateJob) -> Step<UpdateOu
             job.definition.priority,
             job.due.map(|due| due.due_at.as_millis()),
             job.due.map(|due| due.fire_at.as_millis()),
-            job.ended.map(|reason| reason.as_str()),
+            job.ended.map(EndReason::as_str),
             job.fault,
             job.skip_next,
             int(job.n_fired),

@@ -40,6 +40,11 @@ pub(crate) fn trigger(session: &mut Session, request: TriggerRequest) -> Step<Tr
         execution_columns!(),
         " FROM @executions WHERE job_id = ?1 AND idempotency_key = ?2 AND idempotency_key IS NOT NULL"
     );
+    const SAME: &str = concat!(
+        "SELECT ",
+        execution_columns!(),
+        " FROM @executions WHERE job_id = ?1 AND due_at = ?2 AND attempt = ?3 AND nonce = ?4"
+    );
     let TriggerRequest { execution: new, idempotency_key, unless_open } = request;
     if let Some(known) = get(session, &new.id)? {
         if known.job_id != new.job_id {
@@ -72,11 +77,6 @@ pub(crate) fn trigger(session: &mut Session, request: TriggerRequest) -> Step<Tr
         return Ok(TriggerOutcome::Created(Box::new(made)));
     }
     // Another execution has the same due time, attempt and nonce.
-    const SAME: &str = concat!(
-        "SELECT ",
-        execution_columns!(),
-        " FROM @executions WHERE job_id = ?1 AND due_at = ?2 AND attempt = ?3 AND nonce = ?4"
-    );
     let same = params![made.job_id.as_str(), made.due_at.as_millis(), made.attempt, made.nonce];
     let same = session.all(SAME, same, execution)?.into_iter().next();
     Ok(same.map_or(TriggerOutcome::NotFound, |known| TriggerOutcome::Exists(Box::new(known))))

@@ -88,18 +88,19 @@ fn remove(session: &Session, n: i64) -> Step<u64> {
 pub(crate) fn outdated(session: &Session, request: PruneRequest) -> Step<Vec<i64>> {
     let now = session.now().as_millis();
     let mut found = own_history(session, now, request.limit)?;
-    let left = request.limit - found.len();
-    if let Some(max_age) = request.max_age.filter(|_| left > 0) {
+    if let Some(max_age) = request.max_age.filter(|_| found.len() < request.limit) {
         let old = session.all(
             "SELECT e.n FROM @executions e WHERE e.ended_at IS NOT NULL AND e.ended_at < ?1
                  AND NOT EXISTS (SELECT 1 FROM @jobs j WHERE j.id = e.job_id AND j.max_age IS NOT NULL)
              ORDER BY e.ended_at LIMIT ?2",
-            params![now - millis(max_age), size(left)],
+            // Some of them may be found already: so up to the whole limit.
+            params![now - millis(max_age), size(request.limit)],
             |row| Ok(row.get::<_, i64>(0)?),
         )?;
         found.extend(old);
         found.sort_unstable();
         found.dedup();
+        found.truncate(request.limit);
     }
     Ok(found)
 }

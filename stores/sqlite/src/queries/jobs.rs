@@ -106,10 +106,10 @@ pub(crate) fn audit(session: &Session, entry: &AuditEntry) -> Step<()> {
 pub(crate) fn calendars(session: &mut Session) -> Step<Arc<Calendars>> {
     let sql = "SELECT value FROM @meta WHERE key = 'calendars'";
     let counter: i64 = session.first(sql, [], |row| row.get(0))?.unwrap_or_default();
-    if let Some((known, calendars)) = &session.calendars {
-        if *known == counter {
-            return Ok(Arc::clone(calendars));
-        }
+    if let Some((known, calendars)) = &session.calendars
+        && *known == counter
+    {
+        return Ok(Arc::clone(calendars));
     }
     let mut calendars = Calendars::new();
     for calendar in super::edit::list_calendars(session)? {

@@ -70,12 +70,11 @@ fn mark_dead(session: &Session, request: ReapRequest, now: Timestamp) -> Step<Ve
     session.all(
         "UPDATE @nodes SET dead_at = ?1 WHERE dead_at IS NULL AND lease_until < ?2 RETURNING id, epoch",
         params![now.as_millis(), now.as_millis() - millis(request.grace)],
-        |row| Ok(NodeRef { id: node_id(row.get(0)?), epoch: Epoch(row.get(1)?) }),
+        |row| {
+            let id: String = row.get(0)?;
+            Ok(NodeRef { id: NodeId::from(id.as_str()), epoch: Epoch(row.get(1)?) })
+        },
     )
-}
-
-fn node_id(text: String) -> NodeId {
-    NodeId::from(text.as_str())
 }
 
 /// Every node and epoch that something runs under by the file, and that is dead: marked so, followed by a
@@ -92,7 +91,7 @@ pub(crate) fn dead_owners(session: &Session) -> Step<Vec<NodeRef>> {
         )?;
         let Some((id, epoch)) = next else { return Ok(dead) };
         last = (id, epoch);
-        let node = NodeRef { id: node_id(last.0.clone()), epoch: Epoch(epoch) };
+        let node = NodeRef { id: NodeId::from(last.0.as_str()), epoch: Epoch(epoch) };
         if super::nodes::lease(session, &node)?.is_none() {
             dead.push(node);
         }

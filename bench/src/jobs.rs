@@ -1,0 +1,121 @@
+//! Jobs and nodes to measure with.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use unified_scheduler_core::plan::EnginePlanner;
+use unified_scheduler_core::settle::{Ending, settle};
+use unified_scheduler_core::store::{
+    ClaimOutcome, ClaimRequest, Claimed, CompleteRequest, CreateJobs, CreateOutcome, JoinRequest, NodeInfo,
+    NodeRef, Store,
+};
+use unified_scheduler_core::{
+    IdSource, Job, JobDefinition, JobId, NodeId, Result, Schedule, Status, Timestamp,
+};
+
+/// The handler that all of them name.
+pub const HANDLER: &str = "bench";
+
+/// `n` jobs with this schedule, the first due at `first`, each `spread` after the one before.
+pub fn jobs(n: usize, prefix: &str, every: Duration, first: Timestamp, spread: Duration) -> Vec<Job> {
+    (0..n)
+        .map(|i| {
+            let step = spread.saturating_mul(u32::try_from(i).unwrap_or(u32::MAX));
+            let anchor = first.saturating_add(step);
+            let schedule = Schedule::every(every).anchored_at(anchor);
+            let definition = JobDefinition::new(format!("{prefix}-{i}"), HANDLER, schedule);
+            Job::new(JobId::from(format!("{prefix}-{i}")), definition, anchor)
+        })
+        .collect()
+}
+
+/// Stores jobs, some thousand at a time.
+///
+/// # Errors
+///
+/// The store's own.
+pub async fn store_all(store: &dyn Store, jobs: &[Job]) -> Result<()> {
+    for chunk in jobs.chunks(5000) {
+        let request = CreateJobs { jobs: chunk.to_vec(), unique_names: false, actor: "bench".to_owned() };
+        if let CreateOutcome::Refused(conflicts) = store.create_jobs(request).await? {
+            return Err(unified_scheduler_core::Error::conflict(format!("{conflicts:?}")));
+        }
+    }
+    Ok(())
+}
+
+/// A node without an engine: it claims and completes at once.
+pub struct BareNode {
+    store: Arc<dyn Store>,
+    node: NodeRef,
+    handlers: BTreeSet<String>,
+    ids: Arc<IdSource>,
+    planner: EnginePlanner,
+}
+
+impl BareNode {
+    /// Enters a node whose lease does not end during a bench.
+    ///
+    /// # Errors
+    ///
+    /// The store's own.
+    pub async fn join(store: Arc<dyn Store>) -> Result<Self> {
+        let id = NodeId::from("bench");
+        let ttl = Duration::from_secs(10 * 365 * 86_400);
+        let joined = store.join(JoinRequest { id: id.clone(), ttl, info: NodeInfo::default() }).await?;
+        let ids = Arc::new(IdSource::new());
+        Ok(Self {
+            store,
+            node: NodeRef { id, epoch: joined.epoch },
+            handlers: BTreeSet::from([HANDLER.to_owned()]),
+            planner: EnginePlanner::new(Arc::clone(&ids)),
+            ids,
+        })
+    }
+
+    /// Claims at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// The store's own.
+    pub async fn claim(&self, limit: usize) -> Result<Vec<Claimed>> {
+        let request = ClaimRequest { node: &self.node, handlers: &self.handlers, limit };
+        match self.store.claim(request, &self.planner).await? {
+            ClaimOutcome::Claimed(batch) => Ok(batch.claimed),
+            ClaimOutcome::Refused => Err(unified_scheduler_core::Error::internal("the lease has run out")),
+        }
+    }
+
+    /// Completes what was claimed.
+    ///
+    /// # Errors
+    ///
+    /// The store's own.
+    pub async fn complete(&self, claimed: &[Claimed]) -> Result<()> {
+        let now = self.store.now().await?;
+        let completions: Vec<_> = claimed
+            .iter()
+            .map(|c| settle(Some(&c.job), &c.execution, Ending::new(Status::Success, now), &self.ids))
+            .collect();
+        self.store.complete(CompleteRequest { node: &self.node, completions: &completions }).await?;
+        Ok(())
+    }
+
+    /// Claims and completes, batch by batch, until nothing is due. Answers how many there were.
+    ///
+    /// # Errors
+    ///
+    /// The store's own.
+    pub async fn work_off(&self, batch: usize) -> Result<usize> {
+        let mut n = 0;
+        loop {
+            let claimed = self.claim(batch).await?;
+            if claimed.is_empty() {
+                return Ok(n);
+            }
+            n += claimed.len();
+            self.complete(&claimed).await?;
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! `cargo xtask …`: what anyone must remember to run, as commands. CI runs the same.
+
+mod mutants;
+mod steps;
+mod tidy;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use steps::{Failure, cargo};
+
+const USAGE: &str = "cargo xtask <command>
+
+  test               everything that must hold: format, lints, tidiness, docs, and all tests
+  tidy               who imports whom, file lengths, words that must not be there
+  simulate [SEEDS]   the simulation with more seeds [100000]
+  mutants [NAME]     seed known bugs one by one and demand that the tests catch each
+  bench [NAME]       the benches, in release mode
+  ci                 what CI runs: test, then a run of the README's first command";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match args.as_slice() {
+        ["test"] => test(),
+        ["tidy"] => tidy::run(&root()),
+        ["simulate", rest @ ..] => simulate(rest.first().copied().unwrap_or("100000")),
+        ["mutants", rest @ ..] => mutants::run(&root(), rest.first().copied()),
+        ["bench", rest @ ..] => bench(rest),
+        ["ci"] => ci(),
+        _ => Err(Failure::usage(USAGE)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            steps::say(&failure.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, PathBuf::from)
+}
+
+fn test() -> Result<(), Failure> {
+    steps::run("format", cargo(&["fmt", "--all", "--check"]))?;
+    tidy::run(&root())?;
+    steps::run("lints", cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    for features in [&["--no-default-features"][..], &["--no-default-features", "--features", "sqlite"]] {
+        let mut check = cargo(&["check", "--package", "unified-scheduler"]);
+        check
+            .args(features)
+            .env("RUSTFLAGS", "-D warnings")
+            .env("CARGO_TARGET_DIR", root().join("target/features"));
+        steps::run(&format!("facade with {}", features.join(" ")), check)?;
+    }
+    let mut docs = cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]);
+    docs.env("RUSTDOCFLAGS", "-D warnings");
+    steps::run("docs", docs)?;
+    steps::run("tests", cargo(&["test", "--workspace"]))
+}
+
+fn simulate(seeds: &str) -> Result<(), Failure> {
+    let mut run = cargo(&[
+        "test",
+        "--release",
+        "--package",
+        "unified-scheduler-tests",
+        "--test",
+        "simulation",
+        "--",
+        "--nocapture",
+    ]);
+    run.env("SIM_SEEDS", seeds);
+    steps::run(&format!("simulation of {seeds} seeds"), run)
+}
+
+fn bench(rest: &[&str]) -> Result<(), Failure> {
+    let mut run = cargo(&["bench", "--package", "unified-scheduler-bench"]);
+    match rest {
+        [] => {}
+        [name, more @ ..] => {
+            run.args(["--bench", name]).arg("--").args(more);
+        }
+    }
+    steps::run("benches", run)
+}
+
+fn ci() -> Result<(), Failure> {
+    test()?;
+    mutants::run(&root(), None)
+}
