@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::engine::store_clock::StoreClock;
 use crate::error::Result;
 use crate::execution::{Execution, Level, LogLine, Progress, Trigger};
 use crate::id::{Epoch, ExecutionId, JobId};
@@ -30,8 +31,7 @@ pub(crate) struct Inner {
     parameters: Map<String, Value>,
     token: CancellationToken,
     clock: Arc<dyn Clock>,
-    /// Added to the node's clock gives the store's.
-    skew_millis: i64,
+    store_clock: Arc<StoreClock>,
     store: Arc<dyn Store>,
     news: Mutex<News>,
     /// Tells the recorder that there is something to report.
@@ -53,7 +53,7 @@ impl Context {
         job: Job,
         parameters: Map<String, Value>,
         clock: Arc<dyn Clock>,
-        skew_millis: i64,
+        store_clock: Arc<StoreClock>,
         store: Arc<dyn Store>,
         dirty: Arc<Notify>,
     ) -> Self {
@@ -63,7 +63,7 @@ impl Context {
             parameters,
             token: CancellationToken::new(),
             clock,
-            skew_millis,
+            store_clock,
             store,
             news: Mutex::default(),
             dirty,
@@ -160,8 +160,7 @@ impl Context {
 
     /// The store's clock, as this node knows it.
     pub fn now(&self) -> Timestamp {
-        let now = self.0.clock.now().as_millis();
-        Timestamp::from_millis(now.saturating_add(self.0.skew_millis))
+        self.0.store_clock.now()
     }
 
     /// Waits by the scheduler's clock: a manual one in a test.
