@@ -32,7 +32,9 @@ pub(crate) fn start(engine: &Arc<Engine>, node: &NodeRef, claimed: Claimed) {
     let resolved = secret::resolve(given, &*engine.secrets);
     let handler = engine.registry.get(&execution.handler);
     let retry_safe = engine.registry.metadata(&execution.handler).is_some_and(|m| m.retry_safe);
-    let cancelled_before = execution.cancel_requested;
+    // A job that is gone or set aside by the time that a lost claim is found does not run any more.
+    let off = job.fault.is_some();
+    let cancelled_before = execution.cancel_requested || off;
     engine.events.tell(|| Event::ExecutionStarted { execution: Box::new(execution.clone()) });
     let (parameters, unresolved) = match resolved {
         Ok(parameters) => (parameters, None),
@@ -57,6 +59,7 @@ pub(crate) fn start(engine: &Arc<Engine>, node: &NodeRef, claimed: Claimed) {
     let guard = Guard { engine: Arc::clone(engine), running, began: engine.clock.steady(), done: false };
     engine.runtimes.spawn_handler(async move {
         let answer = match (unresolved, handler) {
+            _ if off => None,
             (Some(error), _) => Some(Err(error)),
             (None, None) => Some(Err(HandlerError::new("this node no longer has the job's handler"))),
             (None, Some(handler)) => drive(&guard.engine, &guard.running, &*handler).await,
