@@ -77,6 +77,10 @@ pub(crate) struct Engine {
     pub(crate) finished: mpsc::UnboundedSender<Finished>,
     /// Nothing new is claimed from here on.
     pub(crate) stopping: CancellationToken,
+    /// The ticker has ended: nothing more can come in.
+    pub(crate) quiet: CancellationToken,
+    /// This node leaves: a claim that has no answer yet is given up.
+    pub(crate) leaving: CancellationToken,
     /// All loops end.
     pub(crate) ended: CancellationToken,
     pub(crate) store_clock: Arc<StoreClock>,
@@ -114,6 +118,8 @@ impl Engine {
             dirty: Arc::new(Notify::new()),
             finished,
             stopping: CancellationToken::new(),
+            quiet: CancellationToken::new(),
+            leaving: CancellationToken::new(),
             ended: CancellationToken::new(),
         }
     }

@@ -45,12 +45,18 @@ impl Ticker {
         Self { engine, hints, failures: 0, reconcile_at }
     }
 
-    /// Claims until the engine stops.
+    /// Claims until the engine stops. An answer that is on its way then is still waited for, until the node
+    /// leaves: what it brings is to be run, and to be waited for.
     pub(crate) async fn run(mut self) {
-        while !self.engine.stopping.is_cancelled() {
-            let wait = self.run_once().await;
-            self.wait(wait).await;
+        let engine = Arc::clone(&self.engine);
+        while !engine.stopping.is_cancelled() {
+            tokio::select! {
+                biased;
+                () = engine.leaving.cancelled() => break,
+                wait = self.run_once() => self.wait(wait).await,
+            }
         }
+        engine.quiet.cancel();
     }
 
     async fn run_once(&mut self) -> Wait {
@@ -93,7 +99,7 @@ impl Ticker {
         }
         let handlers = engine.registry.names();
         let free = self.free();
-        if free == 0 {
+        if free == 0 || engine.stopping.is_cancelled() {
             return Ok(Wait::Slot);
         }
         let limit = free.min(engine.options.claim_batch);
