@@ -61,7 +61,9 @@ impl Witness {
             }
         }
         drop(model);
-        of_batch(batch).iter().for_each(|id| self.touch(id));
+        for id in of_batch(batch) {
+            self.touch(&id);
+        }
         for asked in &asked {
             self.touch_job(&asked.job.id);
         }
@@ -175,7 +177,8 @@ impl Witness {
         let row = self.model().rows.get(&execution.id).and_then(|row| row.job.clone());
         // What was lost is judged by the job as it is now.
         let job = if completion.status == Status::Lost { self.job(&execution.job_id) } else { row };
-        let Some(job) = job else { return };
+        // What a lost claim started of a job that was deleted since is only called off.
+        let Some(job) = job.filter(|job| self.job(&job.id).is_some()) else { return };
         let mut ending = Ending::new(completion.status, completion.ended_at);
         let wish = completion.error.as_ref().and_then(|e| e.message.strip_prefix("again in ")?.parse().ok());
         ending.retry_after = wish.map(Duration::from_secs);
@@ -209,6 +212,21 @@ impl Witness {
     }
 
     pub(crate) fn reap(&self, request: ReapRequest) -> Result<Reaped> {
+        // One by one: so the changes can be told apart.
+        let mut all = Reaped::default();
+        for _ in 0..request.limit {
+            let reaped = self.reap_one(ReapRequest { limit: 1, ..request })?;
+            all.nodes.extend(reaped.nodes);
+            all.ended.extend(reaped.ended);
+            all.more = reaped.more;
+            if !all.more {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    fn reap_one(&self, request: ReapRequest) -> Result<Reaped> {
         let now = self.now();
         self.planner.take_lost();
         let reaped = at_once(self.store.reap(request, &self.planner))?;
@@ -230,7 +248,9 @@ impl Witness {
             model.trace(&format!("reap {now} {}", e.id));
         }
         drop(model);
-        lost.iter().for_each(|completion| self.ended(completion, now));
+        for completion in &lost {
+            self.ended(completion, now);
+        }
         Ok(reaped)
     }
 
@@ -286,7 +306,9 @@ impl Witness {
     pub(crate) fn create_jobs(&self, request: CreateJobs) -> Result<CreateOutcome> {
         let ids: Vec<JobId> = request.jobs.iter().map(|job| job.id.clone()).collect();
         let outcome = at_once(self.store.create_jobs(request))?;
-        ids.iter().for_each(|id| self.touch_job(id));
+        for id in &ids {
+            self.touch_job(id);
+        }
         Ok(outcome)
     }
 
@@ -308,7 +330,9 @@ impl Witness {
         let answer = at_once(self.store.delete_job(id, actor))?;
         self.touch_job(id);
         let open: Vec<ExecutionId> = self.model().open.get(id).into_iter().flatten().copied().collect();
-        open.iter().for_each(|id| self.touch(id));
+        for id in &open {
+            self.touch(id);
+        }
         let live = self.model().live(id);
         if live.queued > 0 {
             self.model().violate(format!("I20 {id} is deleted, and something of it waits"));
@@ -323,8 +347,8 @@ impl Witness {
             self.touch(&e.id);
             let mut model = self.model();
             let before = key.and_then(|key| model.keys.insert(key, e.id)).filter(|before| *before != e.id);
-            let kept = before.is_some_and(|before| model.rows.get(&before).is_some_and(|row| !row.removed));
-            if kept {
+            // A key is known as long as its execution is kept.
+            if before.is_some_and(|before| self.row(&before).is_some()) {
                 model.violate(format!("I19 the same key gave {before:?} and {}", e.id));
             }
             model.trace(&format!("trigger {}", e.id));

@@ -66,7 +66,6 @@ impl Behavior {
             _ => Duration::from_hours(2),
         };
         let end = match random.within(0..20) {
-            0..=12 => End::Well,
             13 => End::InPart,
             14 => End::Skipped,
             15..=17 => End::Badly,

@@ -21,20 +21,12 @@ use crate::world::Process;
 /// What one process has in place of a database connection.
 pub struct FaultyStore {
     process: Arc<Process>,
-    hints: watch::Receiver<u64>,
-    /// Keeps hints that never come from looking like the end of the store.
-    _silent: Option<watch::Sender<u64>>,
 }
 
 impl FaultyStore {
-    /// The connection of `process`; one that is deaf hears no hints.
-    pub fn new(process: Arc<Process>, deaf: bool) -> Self {
-        if deaf {
-            let (sender, hints) = watch::channel(0);
-            return Self { process, hints, _silent: Some(sender) };
-        }
-        let hints = process.world.witness.store.hints();
-        Self { process, hints, _silent: None }
+    /// The connection of `process`.
+    pub fn new(process: Arc<Process>) -> Self {
+        Self { process }
     }
 
     async fn call<T: Send + 'static>(
@@ -56,35 +48,35 @@ impl FaultyStore {
             return std::future::pending().await;
         }
         let Some(fault) = world.call_fault() else {
-            let answer = op(&world.witness);
+            let answer = world.commit(&op);
             process.clock.awake().await;
             process.if_alive().await;
             return answer;
         };
         world.count(fault.name(), verb);
         let sleep = |duration| world.clock.sleep(duration);
-        let late = |delay, op: Box<dyn Fn(&Witness) -> Result<T> + Send + Sync>| {
+        let late = |delay, op: Operation<T>| {
             let world = Arc::clone(world);
             tokio::spawn(async move {
                 world.clock.sleep(delay).await;
                 // Nobody hears the answer.
-                let _ = op(&world.witness);
+                let _ = world.commit(&op);
             });
         };
         let answer = match fault {
             CallFault::Fail => Err(lost()),
-            CallFault::LoseReply => op(&world.witness).and(Err(lost())),
+            CallFault::LoseReply => world.commit(&op).and(Err(lost())),
             CallFault::Hang => std::future::pending().await,
             CallFault::HangAfter => {
-                let _ = op(&world.witness);
+                let _ = world.commit(&op);
                 std::future::pending().await
             }
             CallFault::SlowRequest(delay) => {
                 sleep(delay).await;
-                op(&world.witness)
+                world.commit(&op)
             }
             CallFault::SlowReply(delay) => {
-                let answer = op(&world.witness);
+                let answer = world.commit(&op);
                 sleep(delay).await;
                 answer
             }
@@ -92,9 +84,9 @@ impl FaultyStore {
                 late(delay, Box::new(op));
                 std::future::pending().await
             }
-            CallFault::Twice => op(&world.witness).and_then(|_| op(&world.witness)),
+            CallFault::Twice => world.commit(&op).and_then(|_| world.commit(&op)),
             CallFault::Again(delay) => {
-                let answer = op(&world.witness);
+                let answer = world.commit(&op);
                 late(delay, Box::new(op));
                 answer
             }
@@ -103,7 +95,7 @@ impl FaultyStore {
                 std::future::pending().await
             }
             CallFault::CrashAfter => {
-                let _ = op(&world.witness);
+                let _ = world.commit(&op);
                 process.crash();
                 std::future::pending().await
             }
@@ -113,6 +105,8 @@ impl FaultyStore {
         answer
     }
 }
+
+type Operation<T> = Box<dyn Fn(&Witness) -> Result<T> + Send + Sync>;
 
 fn lost() -> Error {
     Error::unavailable("the connection was lost")
@@ -131,7 +125,7 @@ impl Store for FaultyStore {
     }
 
     fn hints(&self) -> watch::Receiver<u64> {
-        self.hints.clone()
+        self.process.hints.subscribe()
     }
 
     async fn now(&self) -> Result<Timestamp> {
@@ -220,6 +214,7 @@ impl Store for FaultyStore {
 
     async fn leave(&self, node: &NodeRef) -> Result<()> {
         let node = node.clone();
+        self.process.leaves();
         self.call("leave", move |w| w.leave(&node)).await
     }
 

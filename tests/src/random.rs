@@ -12,7 +12,7 @@ impl Random {
     /// The sequence of a seed and a part: `(seed, "jobs", 3)` does not change when there are fewer nodes.
     pub fn of(seed: u64, part: &str, n: u64) -> Self {
         let mut random = Self(seed);
-        let mut hash = random.next();
+        let mut hash = random.bits();
         for byte in part.bytes() {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }
@@ -20,7 +20,7 @@ impl Random {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -30,7 +30,7 @@ impl Random {
 
     /// A number of the range; its first one when it is empty.
     pub fn within(&mut self, range: Range<u64>) -> u64 {
-        range.start + self.next() % range.end.saturating_sub(range.start).max(1)
+        range.start + self.bits() % range.end.saturating_sub(range.start).max(1)
     }
 
     /// A signed number from `-most` to `most`.

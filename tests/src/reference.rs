@@ -23,6 +23,12 @@ pub fn plan_faults(job: &Job, live: Live, now: Timestamp, calendars: &Calendars,
         return vec!["a job without a due time was planned".to_owned()];
     };
     let first = due.due_at;
+    if schedule.from_completion().is_some() && job.definition.schedule.end.is_some_and(|end| first > end) {
+        if (&plan.next, plan.records.len()) != (&NextDue::Ended(EndReason::Exhausted), 0) {
+            faults.push(format!("it had ended: {plan:?}"));
+        }
+        return faults;
+    }
     let mut occurrences = vec![first];
     while let Some(t) = schedule.next_after(occurrences[occurrences.len() - 1], first).filter(|t| *t <= now) {
         occurrences.push(t);

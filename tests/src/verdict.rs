@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use unified_scheduler_core::execution::Trigger;
+use unified_scheduler_core::store::{AuditQuery, Store};
 use unified_scheduler_core::verify::{ProblemKind, VerifyOptions, verify};
-use unified_scheduler_core::{Clock, Job, Status, Timestamp};
+use unified_scheduler_core::{Clock, Job, JobId, Keep, Status, Timestamp};
 
-use crate::witness::Model;
+use crate::witness::{Model, at_once};
 use crate::world::World;
 
 /// Judges the world; what is wrong goes to the model's violations.
@@ -44,7 +45,7 @@ pub(crate) async fn of(world: &Arc<World>) {
         for job in model.jobs.values().filter(|j| j.enabled && j.fault.is_none()) {
             match job.due {
                 Some(due) if late(due.fire_at) && has_room(world) => {
-                    found.push(format!("I27 nobody fires {job:?}"))
+                    found.push(format!("I27 nobody fires {job:?}"));
                 }
                 None if job.ended.is_none() && !is_manual(job) && !awaits_completion(&model, job) => {
                     found.push(format!("I5 it will never fire again: {job:?}"));
@@ -60,11 +61,14 @@ pub(crate) async fn of(world: &Arc<World>) {
             for problem in report.problems {
                 // What the retention removed can't be told from what was never there.
                 let pruned = world.settings.retention.is_some() && problem.kind != ProblemKind::Stuck;
+                // When the store's clock is set back, occurrences no longer come in their order.
+                let unordered = world.witness.model().store_clock_steps;
                 if !pruned
+                    && !unordered
                     && problem.kind != ProblemKind::Duplicate
                     && !has_limits(&world.witness.model(), &problem.job_id)
                 {
-                    found.push(format!("verify: {problem:?}"));
+                    found.push(format!("verify: {problem:?}; {}", story(world, &problem.job_id)));
                 }
             }
         }
@@ -73,10 +77,34 @@ pub(crate) async fn of(world: &Arc<World>) {
     if !world.has(crate::faults::Kind::StoreClock) {
         sane_ends(world, &mut found);
     }
-    found.iter().for_each(|text| world.violate(text));
+    for text in &found {
+        world.violate(text);
+    }
 }
 
-fn has_limits(model: &Model, id: &unified_scheduler_core::JobId) -> bool {
+/// What was done to a job.
+fn story(world: &World, id: &JobId) -> String {
+    let query = AuditQuery { job_id: Some(id.clone()), limit: 100, ..AuditQuery::default() };
+    let mut entries = at_once(world.witness.store.list_audit(&query)).unwrap_or_default();
+    entries.reverse();
+    let show = |t: Option<Timestamp>| t.map_or_else(|| "-".to_owned(), |t| t.to_string());
+    let lines = entries
+        .iter()
+        .map(|e| format!("{} {} {} -> {}", e.at, e.action, show(e.due_before), show(e.due_after)));
+    let job = world.witness.job(id);
+    let now = job.map(|j| (j.definition.schedule.clone(), j.enabled, j.due, j.ended, j.fault, j.n_fired));
+    let model = world.witness.model();
+    let mut rows: Vec<_> =
+        model.rows.values().map(|row| &row.execution).filter(|e| e.job_id == *id).collect();
+    rows.retain(|e| e.trigger == Trigger::Schedule && e.attempt == 1);
+    rows.sort_by_key(|e| e.due_at);
+    let rows = rows.iter().map(|e| {
+        format!("{} {} -> {} ({}, v{})", e.due_at, e.status, show(e.next_due_at), e.created_at, e.version)
+    });
+    format!("{:#?}; {now:?}; {:#?}", lines.collect::<Vec<_>>(), rows.collect::<Vec<_>>())
+}
+
+fn has_limits(model: &Model, id: &JobId) -> bool {
     model.jobs.get(id).is_none_or(|j| {
         let history = j.definition.history;
         history.max_age.is_some() || history.max_count.is_some()
@@ -133,9 +161,14 @@ fn once_each(model: &Model, found: &mut Vec<String>) {
         let allowed = parent
             .strip_prefix("chain:")
             .and_then(|id| model.rows.get(&id.parse().ok()?)?.job.as_ref())
+            // Where no history is kept, a repeated trigger can't know that it was carried out.
+            .filter(|j| j.definition.history.keep == Keep::All)
             .map_or(2, |j| j.definition.chains.iter().filter(|c| c.job == job).count());
         if n > allowed.max(1) {
-            found.push(format!("I12 {parent} has started {job} {n} times"));
+            let of = |e: &&unified_scheduler_core::Execution| e.triggered_by == parent && e.job_id == job;
+            let rows: Vec<_> = model.rows.values().map(|r| &r.execution).filter(of).collect();
+            let parent = parent.strip_prefix("chain:").and_then(|id| model.rows.get(&id.parse().ok()?));
+            found.push(format!("I12 {parent:?} has started {job} {n} times: {rows:?}"));
         }
     }
 }

@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use unified_scheduler_core::store::{CreateJobs, MemoryStore, Store};
 use unified_scheduler_core::testing::ManualRuntime;
-use unified_scheduler_core::{Clock, Context, IdSource, ManualClock, Options, Scheduler, Timestamp};
+use unified_scheduler_core::{Clock, Context, IdSource, Keep, ManualClock, Options, Scheduler, Timestamp};
 
 use crate::clock::NodeClock;
 use crate::effects::{Effects, Start, Work};
@@ -44,6 +45,7 @@ struct Inner {
     slots: Vec<Slot>,
     effects: Effects,
     instant: (Duration, u64),
+    hints: watch::Receiver<u64>,
 }
 
 /// A place for a process.
@@ -62,6 +64,10 @@ pub struct Process {
     pub slot: usize,
     /// What it sees of the clock.
     pub clock: NodeClock,
+    /// Where its store gives hints. Each process has a channel of its own: several that wait on one are
+    /// woken in an order that the runtime draws.
+    pub hints: watch::Sender<u64>,
+    deaf: bool,
     dead: AtomicBool,
     stopping: AtomicBool,
     stopped: AtomicBool,
@@ -95,6 +101,7 @@ pub fn run(shape: &Shape) -> Report {
         slots: vec![Slot::default(); shape.n_nodes],
         effects: Effects::new(),
         instant: (Duration::ZERO, 0),
+        hints: store.hints(),
     };
     let world = Arc::new(World {
         shape: shape.clone(),
@@ -123,7 +130,7 @@ impl World {
         let chaos = tokio::spawn(chaos::strike(Arc::clone(self)));
         let people = self.has(Kind::Edits).then(|| tokio::spawn(chaos::edit(Arc::clone(self))));
         while self.clock.steady() < end {
-            self.clock.sleep(Duration::from_hours(2).min(end - self.clock.steady())).await;
+            self.clock.sleep(Duration::from_hours(2).min(end.saturating_sub(self.clock.steady()))).await;
             self.witness.sweep();
         }
         chaos.abort();
@@ -167,12 +174,14 @@ impl World {
             world: Arc::clone(self),
             slot,
             clock: NodeClock::new(self.clock.clone(), skew, drift),
+            hints: watch::Sender::new(0),
+            deaf,
             dead: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             scheduler: Mutex::new(None),
         });
-        let store = Arc::new(FaultyStore::new(Arc::clone(&process), deaf));
+        let store = Arc::new(FaultyStore::new(Arc::clone(&process)));
         let ids = IdSource::seeded(self.shape.seed ^ (slot as u64) << 32 ^ restarts << 48);
         let mut builder =
             Scheduler::over(store).options(self.options(slot)).clock(process.clock.clone()).ids(ids);
@@ -231,6 +240,23 @@ impl World {
         }
         self.clock.sleep(self.settings.lease * 10).await;
         self.witness.sweep();
+    }
+
+    /// Carries a call out, and passes on the hint that it gives.
+    pub(crate) fn commit<T>(&self, op: &impl Fn(&Witness) -> T) -> T {
+        let answer = op(&self.witness);
+        let hinted = {
+            let mut inner = self.lock();
+            let changed = inner.hints.has_changed().unwrap_or(false);
+            inner.hints.mark_unchanged();
+            changed
+        };
+        if hinted {
+            for process in self.processes().into_iter().filter(|process| !process.deaf) {
+                process.hints.send_modify(|n| *n += 1);
+            }
+        }
+        answer
     }
 
     /// Whether the world has this kind of fault.
@@ -327,7 +353,10 @@ impl World {
             self.violate(&format!("I6 {id} started before it was due"));
         }
         let before = self.lock().effects.insert(id, start.clone());
-        if let Some(before) = before {
+        // Where no history is kept, a repeated trigger can't know that it was carried out.
+        if let Some(before) = before
+            && ctx.job().definition.history.keep == Keep::All
+        {
             self.violate(&format!("I1 {id} started twice: {before:?}, then {start:?}"));
         }
         self.count("handlers started", "");
@@ -390,13 +419,18 @@ impl Process {
             return;
         }
         scheduler.stop_within(grace).await;
-        self.stopped.store(true, Ordering::Relaxed);
+        self.leaves();
         self.crash();
     }
 
     /// Whether it has been told to stop.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// From here on it may start nothing.
+    pub(crate) fn leaves(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn may_claim(&self) {
@@ -408,7 +442,7 @@ impl Process {
     /// Never ends for a process that is dead.
     pub(crate) async fn if_alive(&self) {
         if self.dead.load(Ordering::Relaxed) {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }
