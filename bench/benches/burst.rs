@@ -55,7 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 async fn filled(file: &Path) -> unified_scheduler_core::Result<Arc<dyn Store>> {
     let store = Arc::new(SqliteStore::open(SqliteConfig::new(file)).await?);
     let past = Timestamp::from_millis(SystemClock::new().now().as_millis() - 1000);
-    let all = jobs::jobs(N, "job", Duration::from_secs(86_400), past, Duration::ZERO);
+    let all = jobs::jobs(N, Duration::from_secs(86_400), past, Duration::ZERO);
     jobs::store_all(&*store, &all).await?;
     Ok(store)
 }

@@ -28,8 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let now = SystemClock::new().now();
         runtime.block_on(async {
             let store = SqliteStore::open(SqliteConfig::new(&file)).await?;
-            jobs::store_all(&store, &jobs::jobs(N, "job", Duration::from_secs(1), now, Duration::ZERO))
-                .await?;
+            jobs::store_all(&store, &jobs::jobs(N, Duration::from_secs(1), now, Duration::ZERO)).await?;
             store.close().await
         })?;
         raw.push(by_hand::work_off(&file, now.as_millis(), N)?.1);
@@ -69,7 +68,7 @@ async fn run(spread: Duration) -> Result<Measured, Box<dyn std::error::Error>> {
     let store: Arc<dyn Store> =
         Arc::new(SqliteStore::open(SqliteConfig::new(folder.path().join("jobs.db"))).await?);
     let first = Timestamp::from_millis((SystemClock::new().now().as_millis() / 1000 + 3) * 1000);
-    jobs::store_all(&*store, &jobs::jobs(N, "job", Duration::from_secs(1), first, spread)).await?;
+    jobs::store_all(&*store, &jobs::jobs(N, Duration::from_secs(1), first, spread)).await?;
     let last = first.saturating_add(Duration::from_secs(SECONDS));
     let seen = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&seen);

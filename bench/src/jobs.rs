@@ -14,18 +14,23 @@ use unified_scheduler_core::{
     IdSource, Job, JobDefinition, JobId, NodeId, Result, Schedule, Status, Timestamp,
 };
 
-/// The handler that all of them name.
+/// The handler that the jobs name, where it does not matter.
 pub const HANDLER: &str = "bench";
 
-/// `n` jobs with this schedule, the first due at `first`, each `spread` after the one before.
-pub fn jobs(n: usize, prefix: &str, every: Duration, first: Timestamp, spread: Duration) -> Vec<Job> {
+/// `n` jobs with this period, the first due at `first`, each `spread` after the one before.
+pub fn jobs(n: usize, every: Duration, first: Timestamp, spread: Duration) -> Vec<Job> {
+    jobs_of(HANDLER, n, every, first, spread)
+}
+
+/// The same, of another handler.
+pub fn jobs_of(handler: &str, n: usize, every: Duration, first: Timestamp, spread: Duration) -> Vec<Job> {
     (0..n)
         .map(|i| {
             let step = spread.saturating_mul(u32::try_from(i).unwrap_or(u32::MAX));
             let anchor = first.saturating_add(step);
             let schedule = Schedule::every(every).anchored_at(anchor);
-            let definition = JobDefinition::new(format!("{prefix}-{i}"), HANDLER, schedule);
-            Job::new(JobId::from(format!("{prefix}-{i}")), definition, anchor)
+            let definition = JobDefinition::new(format!("{handler}-{i}"), handler, schedule);
+            Job::new(JobId::from(format!("{handler}-{i}")), definition, anchor)
         })
         .collect()
 }
@@ -61,14 +66,23 @@ impl BareNode {
     ///
     /// The store's own.
     pub async fn join(store: Arc<dyn Store>) -> Result<Self> {
-        let id = NodeId::from("bench");
+        Self::with_handler(store, HANDLER).await
+    }
+
+    /// The same, of another handler.
+    ///
+    /// # Errors
+    ///
+    /// The store's own.
+    pub async fn with_handler(store: Arc<dyn Store>, handler: &str) -> Result<Self> {
+        let id = NodeId::from(handler);
         let ttl = Duration::from_secs(10 * 365 * 86_400);
         let joined = store.join(JoinRequest { id: id.clone(), ttl, info: NodeInfo::default() }).await?;
         let ids = Arc::new(IdSource::new());
         Ok(Self {
             store,
             node: NodeRef { id, epoch: joined.epoch },
-            handlers: BTreeSet::from([HANDLER.to_owned()]),
+            handlers: BTreeSet::from([handler.to_owned()]),
             planner: EnginePlanner::new(Arc::clone(&ids)),
             ids,
         })

@@ -42,6 +42,8 @@ pub(crate) struct Inner {
 #[derive(Default)]
 struct News {
     lines: Vec<LogLine>,
+    /// How many lines were taken before these.
+    taken: u64,
     n_lines: usize,
     bytes: usize,
     progress: Option<Progress>,
@@ -239,15 +241,18 @@ impl Context {
         self.0.dirty.notify_one();
     }
 
-    /// What was said since the last call.
-    pub(crate) fn take_news(&self) -> (Vec<LogLine>, Option<Progress>) {
+    /// What was said since the last call, and how many lines were taken before.
+    pub(crate) fn take_news(&self) -> (u64, Vec<LogLine>, Option<Progress>) {
         let mut news = self.0.news.lock().unwrap_or_else(PoisonError::into_inner);
-        (std::mem::take(&mut news.lines), news.progress.take())
+        let (first, lines) = (news.taken, std::mem::take(&mut news.lines));
+        news.taken += lines.len() as u64;
+        (first, lines, news.progress.take())
     }
 
     /// Puts back, in front, what could not be reported.
     pub(crate) fn return_news(&self, mut lines: Vec<LogLine>, progress: Option<Progress>) {
         let mut news = self.0.news.lock().unwrap_or_else(PoisonError::into_inner);
+        news.taken = news.taken.saturating_sub(lines.len() as u64);
         lines.append(&mut news.lines);
         news.lines = lines;
         if news.progress.is_none() {

@@ -302,7 +302,8 @@ pub struct Job {
     pub definition: Definition,
     /// Whether its schedule counts. Manual triggers work either way.
     pub enabled: bool,
-    /// Grows by one with each edit, and not with runs.
+    /// Grows by one with each edit, also when the scheduler itself pauses the job or sets it aside, and
+    /// not with runs.
     pub version: i64,
     /// The next occurrence; kept while disabled, so that resuming can tell what was missed.
     pub due: Option<Due>,

@@ -502,8 +502,7 @@ impl Jobs {
         let mut job = self.get(id).await?;
         for _ in 0..EDIT_ATTEMPTS {
             let now = self.store.now().await?;
-            let Some(mut request) = edit(&job, now)? else { return Ok(job) };
-            rearm(&job, &mut request, now);
+            let Some(request) = edit(&job, now)? else { return Ok(job) };
             match self.store.update_job(request).await? {
                 UpdateOutcome::Updated(job) => {
                     self.tell(id, action);
@@ -524,20 +523,6 @@ impl Jobs {
         if let Some(events) = &self.events {
             events.tell(|| Event::JobChanged { job_id: id.clone(), action: action.to_owned() });
         }
-    }
-}
-
-/// An edit makes a new version, and what a running execution says of the next occurrence of an older one
-/// does not count. So the occurrence of a job that waits for that is counted from the edit.
-fn rearm(job: &Job, edit: &mut UpdateJob, now: Timestamp) {
-    if edit.due.is_some() || job.due.is_some() || job.ended.is_some() {
-        return;
-    }
-    let fresh = edit.definition.clone().map(|definition| Definition::new(job.id.clone(), definition));
-    let definition = fresh.as_ref().unwrap_or(&job.definition);
-    let Ok(schedule) = definition.compiled() else { return };
-    if let Some(every) = schedule.from_completion() {
-        edit.due = Some((Some(due_with_jitter(schedule, now.saturating_add(every))), None));
     }
 }
 

@@ -30,6 +30,7 @@ pub mod testing;
 pub mod time;
 pub mod verify;
 
+pub use async_trait::async_trait;
 pub use builder::SchedulerBuilder;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use context::Context;

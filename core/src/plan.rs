@@ -53,6 +53,8 @@ impl Planner for EnginePlanner {
             {
                 unchanged(job, NextDue::Ended(EndReason::Exhausted))
             }
+            // A due time that came from an earlier schedule of the job: there is nothing to do for it.
+            (Ok(schedule), Some(_)) if schedule.is_manual() => unchanged(job, NextDue::AfterCompletion),
             (Ok(schedule), Some(due)) => {
                 Planning { ids: &self.ids, job, schedule, first: due.due_at, now }.plan(live, calendars)
             }
@@ -275,8 +277,8 @@ impl Planning<'_> {
         if self.job.definition.schedule.limit.is_some_and(|limit| plan.n_fired >= limit) {
             return NextDue::Ended(EndReason::Limit);
         }
-        // One that only waits may be called off and never end: it does not hold the schedule.
-        let starts = plan.records.iter().any(|r| r.disposition == Disposition::Start);
+        // One that only waits may be called off before it runs; then nobody would say what is next.
+        let starts = plan.records.iter().any(|record| record.disposition == Disposition::Start);
         if starts && self.schedule.from_completion().is_some() {
             return NextDue::AfterCompletion;
         }

@@ -5,8 +5,11 @@
 //! | type | feature | what it does |
 //! |---|---|---|
 //! | `webhook_trigger` | `webhook` | calls a URL and checks the answer |
+//! | `command` | `command` | runs a program or a line of shell; only where the operator allows it |
 
-#[cfg(any(feature = "command", feature = "webhook"))]
+#[cfg(all(feature = "command", unix))]
+pub mod command;
+#[cfg(any(all(feature = "command", unix), feature = "webhook"))]
 mod run;
 #[cfg(feature = "webhook")]
 pub mod webhook;

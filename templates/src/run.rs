@@ -56,11 +56,23 @@ pub(crate) mod tests {
         pub(crate) lines: Mutex<Vec<(Level, String)>>,
         pub(crate) slept: Mutex<Vec<u64>>,
         cancelled: watch::Sender<bool>,
+        /// Whether time stands still, so that nothing that sleeps wakes again.
+        frozen: bool,
     }
 
     impl FakeRun {
         pub(crate) fn new() -> Self {
-            Self { lines: Mutex::default(), slept: Mutex::default(), cancelled: watch::Sender::new(false) }
+            Self {
+                lines: Mutex::default(),
+                slept: Mutex::default(),
+                cancelled: watch::Sender::new(false),
+                frozen: false,
+            }
+        }
+
+        #[cfg(all(feature = "command", unix))]
+        pub(crate) fn frozen() -> Self {
+            Self { frozen: true, ..Self::new() }
         }
 
         pub(crate) fn cancel(&self) {
@@ -84,6 +96,9 @@ pub(crate) mod tests {
         }
 
         async fn sleep(&self, duration: Duration) {
+            if self.frozen {
+                std::future::pending::<()>().await;
+            }
             self.slept.lock().unwrap().push(duration.as_secs());
             tokio::task::yield_now().await;
         }

@@ -23,6 +23,13 @@ pub fn plan_faults(job: &Job, live: Live, now: Timestamp, calendars: &Calendars,
         return vec!["a job without a due time was planned".to_owned()];
     };
     let first = due.due_at;
+    if schedule.is_manual() {
+        // An edit made it so, and its last due time came after.
+        if (&plan.next, plan.records.len()) != (&NextDue::AfterCompletion, 0) {
+            faults.push(format!("it has no due times: {plan:?}"));
+        }
+        return faults;
+    }
     if schedule.from_completion().is_some() && job.definition.schedule.end.is_some_and(|end| first > end) {
         if (&plan.next, plan.records.len()) != (&NextDue::Ended(EndReason::Exhausted), 0) {
             faults.push(format!("it had ended: {plan:?}"));

@@ -112,15 +112,25 @@ impl<'a> Fields<'a> {
         Some((name, map))
     }
 
-    /// An instant. What can't be read is only a warning: a time of the past keeps no job from running.
-    pub(super) fn instant(&mut self, names: &[&str]) -> Option<Timestamp> {
+    /// A field that only tells what was. Where it can't be read there is a warning and no fault: it is to
+    /// keep no job from running.
+    pub(super) fn told<T>(
+        &mut self,
+        names: &[&str],
+        expected: &str,
+        read: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Option<T> {
         let (name, value) = self.take(names)?;
-        let found = instant(value);
+        let found = read(value);
         if found.is_none() {
             let path = self.path_of(name);
-            self.warnings.push(format!("{path}: {} is no instant, and is left out", shown(value)));
+            self.warnings.push(format!("{path}: {} is not {expected}, and is left out", shown(value)));
         }
         found
+    }
+
+    pub(super) fn instant(&mut self, names: &[&str]) -> Option<Timestamp> {
+        self.told(names, "an instant", instant)
     }
 
     /// The fields that nobody asked for.

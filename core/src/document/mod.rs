@@ -2,7 +2,7 @@
 //!
 //! [`read`] takes our own form and every variant in which the documents of older programs are found,
 //! as they are or as `mongoexport` prints them. Where a meaning has several spellings, the first that
-//! is present and not null wins. [`write`] gives the document that people and programs are shown, with
+//! is present and not null wins. [`write()`] gives the document that people and programs are shown, with
 //! the names that older readers know beside ours; [`export`] the one that [`read`] turns into the same
 //! definition.
 
@@ -20,7 +20,7 @@ use crate::id::JobId;
 use crate::job::{DEFAULT_TIMEOUT, Definition, JobDefinition, Origin};
 use crate::schedule::Schedule;
 use crate::time::Timestamp;
-use fields::{Fields, id, with_plain_numbers};
+use fields::{Fields, id, integer, with_plain_numbers};
 
 /// A job as a document says it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,7 +64,7 @@ impl Document {
 /// Fields that only a document of ours has.
 const OURS: [&str; 5] = ["misfire", "overlap", "history", "chains", "pause_after_failures"];
 
-/// Fields that [`write`] derives from others: known, and not read.
+/// Fields that [`write()`] derives from others: known, and not read.
 const DERIVED: [&str; 6] =
     ["ended", "execution_count", "failures_in_row", "fault", "last_execution_id", "skip_next"];
 
@@ -84,7 +84,7 @@ pub fn read(value: &Value) -> Result<Document, Vec<Fault>> {
     };
     let mut top = Fields::new(map, "");
     let foreign = is_foreign(map);
-    let id = top.get(&["_id", "id"], "a text of 1 to 200 bytes without control characters", id);
+    let job_id = top.get(&["_id", "id"], "a text of 1 to 200 bytes without control characters", id);
     let (schedule, names) = schedule::schedule(&mut top);
     let definition = definition(&mut top, foreign, schedule.clone().unwrap_or_else(Schedule::manual));
     let enabled = top.flag(&["enabled", "isEnabled"]);
@@ -92,15 +92,15 @@ pub fn read(value: &Value) -> Result<Document, Vec<Fault>> {
         top.warnings.push("enabled: is missing; the job is not scheduled until it is enabled".to_owned());
     }
     let mut document = Document {
-        id: id.map(JobId::from),
+        id: job_id.map(JobId::from),
         definition,
         enabled: enabled.unwrap_or(!foreign),
-        created_by: top.text(&["created_by", "createdBy"]),
+        created_by: top.told(&["created_by", "createdBy"], "a text", id),
         created_at: top.instant(&["createdAt", "created_at"]),
         updated_at: top.instant(&["updatedAt", "updated_at"]),
-        version: top.integer(&["version"], "a whole number"),
+        version: top.told(&["version"], "a whole number", integer),
         last_run_at: top.instant(&["lastRunAt", "last_run_at", "lastRun", "last_run"]),
-        last_status: top.text(&["lastStatus", "last_status", "last_run_status"]),
+        last_status: top.told(&["lastStatus", "last_status", "last_run_status"], "a text", id),
         next_run_at: top.instant(&["nextRunAt"]),
         next_run_hint: top.instant(&["next_run_at", "nextRun", "next_run"]),
         warnings: Vec::new(),
@@ -296,6 +296,17 @@ mod tests {
         assert!(read(&minimal(&json!({}))).unwrap().enabled);
         let stored = read(&minimal(&json!({"_id": "a"}))).unwrap();
         assert!(!stored.enabled && stored.warnings[0].contains("enabled"));
+    }
+
+    #[test]
+    fn what_only_tells_of_the_past_keeps_no_job_from_running() {
+        let document = read(&minimal(&json!({
+            "_id": "a", "enabled": true, "version": "one", "createdBy": {"$oid": "64b0"}, "lastStatus": {},
+            "lastRunAt": "yesterday", "nextRunAt": "soon",
+        })))
+        .unwrap();
+        assert_eq!((document.version, document.created_by.as_deref()), (None, Some("64b0")));
+        assert_eq!((document.next_run_at, document.warnings.len()), (None, 4));
     }
 
     #[test]

@@ -24,6 +24,8 @@ use crate::store::{Claimed, NodeRef};
 
 /// Takes a claimed execution in and starts it in a task of its own.
 pub(crate) fn start(engine: &Arc<Engine>, node: &NodeRef, claimed: Claimed) {
+    // Found by a node that lost the reply of its claim, and by then there was nothing to run any more.
+    let gone = claimed.is_of_deleted_job();
     let Claimed { execution, job } = claimed;
     let given = match &execution.parameters {
         Some(serde_json::Value::Object(map)) => map,
@@ -32,9 +34,7 @@ pub(crate) fn start(engine: &Arc<Engine>, node: &NodeRef, claimed: Claimed) {
     let resolved = secret::resolve(given, &*engine.secrets);
     let handler = engine.registry.get(&execution.handler);
     let retry_safe = engine.registry.metadata(&execution.handler).is_some_and(|m| m.retry_safe);
-    // A job that is gone or set aside by the time that a lost claim is found does not run any more.
-    let off = job.fault.is_some();
-    let cancelled_before = execution.cancel_requested || off;
+    let cancelled_before = execution.cancel_requested;
     engine.events.tell(|| Event::ExecutionStarted { execution: Box::new(execution.clone()) });
     let (parameters, unresolved) = match resolved {
         Ok(parameters) => (parameters, None),
@@ -53,13 +53,13 @@ pub(crate) fn start(engine: &Arc<Engine>, node: &NodeRef, claimed: Claimed) {
     if !engine.owned.insert(Arc::clone(&running)) {
         return;
     }
-    if cancelled_before {
+    if cancelled_before || gone {
         running.stop(StopReason::Cancelled);
     }
     let guard = Guard { engine: Arc::clone(engine), running, began: engine.clock.steady(), done: false };
     engine.runtimes.spawn_handler(async move {
         let answer = match (unresolved, handler) {
-            _ if off => None,
+            _ if gone => None,
             (Some(error), _) => Some(Err(error)),
             (None, None) => Some(Err(HandlerError::new("this node no longer has the job's handler"))),
             (None, Some(handler)) => drive(&guard.engine, &guard.running, &*handler).await,

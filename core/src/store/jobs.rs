@@ -114,7 +114,7 @@ pub enum UpdateOutcome {
     NotFound,
 }
 
-/// By what jobs are sorted; ties go by id.
+/// By what jobs are sorted; ties go by id, also in a descending list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobSort {
@@ -192,7 +192,8 @@ pub struct AuditEntry {
     pub actor: String,
     /// The job's version from then on.
     pub version: i64,
-    /// The occurrence that was next before; `verify` needs it to join the records across an edit.
+    /// The stored next occurrence before, that of a disabled job included; `verify` needs it to join the
+    /// records across an edit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due_before: Option<Timestamp>,
     /// The occurrence that was next after; `None` also when the job no longer fires (disabled,

@@ -112,19 +112,23 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Takes due work for a node: first pending executions, by priority, then time; then due jobs, by
     /// priority, then time; only of the handlers named, at most `limit` executions in all.
     ///
-    /// A pending execution of a job that already runs as often as its overlap policy lets it is passed
-    /// over. For each due job the planner is asked; its records, the job's next occurrence, and the
+    /// A pending execution of a job that already runs as often as its overlap policy lets it, or that is
+    /// set aside, is passed over; whether a job is enabled counts only for its schedule. At most as many
+    /// due jobs are looked at as `limit` leaves room for. An occurrence that has its execution already,
+    /// because an edit set the job back, gets no second one, and the job moves on. For each due job the planner is asked; its records, the job's next occurrence, and the
     /// counters it answers are written in the same step. A job whose definition can't be read is set
     /// aside. Refused when the node's epoch is dead or its lease has run out.
     async fn claim(&self, request: ClaimRequest<'_>, planner: &dyn Planner) -> Result<ClaimOutcome>;
 
     /// What is recorded as running under this node and epoch: how a node that lost the reply of a claim
-    /// finds out what it owns.
+    /// finds out what it owns. Where the job is gone: see [`Claimed::of_deleted_job`].
     async fn owned(&self, node: &NodeRef) -> Result<Vec<Claimed>>;
 
     /// Ends executions, each only while owned (see fencing), with its logs, its retry, its chained
     /// executions, the job's last status and failure count, all in one step for each, in one batch for
-    /// all. Answers one outcome for each completion, in order. A repeat of what was applied is `Applied`.
+    /// all. Answers one outcome for each completion, in order. A repeat of what was applied is `Applied`
+    /// (its `paused` may then be false), also when nothing of the execution was to be kept. A completion
+    /// whose status is no end is an error.
     async fn complete(&self, request: CompleteRequest<'_>) -> Result<Vec<CompleteOutcome>>;
 
     /// Writes log lines and progress of running executions, each only while owned. Answers how many of
@@ -132,7 +136,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     async fn report(&self, node: &NodeRef, reports: &[Report]) -> Result<usize>;
 
     /// Makes a pending execution of a job, enabled or not, for `run_at`, without moving its schedule.
-    /// With an idempotency key, or an execution id, that the job has seen: answers that execution.
+    /// With an idempotency key, or an execution id, that the job has seen: answers that execution, for as
+    /// long as it is in the history, also when it has ended, and before anything else is looked at.
     async fn trigger(&self, request: TriggerRequest) -> Result<TriggerOutcome>;
 
     /// Ends a pending execution as `cancelled`, or marks a running one, which its node learns at the
@@ -174,7 +179,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Removes executions that have ended, with their logs; others are left. Answers how many went.
     async fn delete_executions(&self, ids: &[ExecutionId]) -> Result<u64>;
 
-    /// Removes, of the executions that have ended, at most `limit` that the retention no longer keeps.
+    /// Removes, of the executions that have ended, at most `limit` that the retention no longer keeps: a
+    /// job's own age goes before that of the request, and its own count keeps the last that were made.
     /// Answers how many went; fewer than `limit` means that none is left to remove.
     async fn prune(&self, request: PruneRequest) -> Result<u64>;
 

@@ -53,11 +53,12 @@ impl Report {
     ///
     /// When a case failed, or none ran; the message lists them.
     pub fn assert_passed(&self) {
-        let list: String = self.failed.iter().map(|f| format!("\n  {}: {}", f.name, f.reason)).collect();
+        let list: Vec<String> = self.failed.iter().map(|f| format!("{}: {}", f.name, f.reason)).collect();
+        let list = list.join("\n  ");
         let total = self.passed.len() + self.failed.len();
         assert!(
             self.failed.is_empty(),
-            "{}: {} of {total} cases failed:{list}",
+            "{}: {} of {total} cases failed:\n  {list}",
             self.backend,
             self.failed.len()
         );

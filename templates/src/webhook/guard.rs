@@ -83,13 +83,16 @@ fn matches_host(pattern: &str, host: &str) -> bool {
 /// The IPv4 address inside an IPv6 one that leads to it: mapped, compatible, NAT64 (RFC 6052), 6to4.
 fn embedded(address: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(v6) = address else { return None };
-    let [a, b, c, d, e, f, high, low] = v6.segments();
-    let join = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
-    match [a, b, c, d, e, f] {
-        [0, 0, 0, 0, 0, 0xffff] | [0x64, 0xff9b, 0, 0, 0, 0] => Some(join(high, low)),
+    let segments = v6.segments();
+    let join = |at: usize| {
+        let half = |at: usize| u32::from(segments.get(at).copied().unwrap_or_default());
+        Some(Ipv4Addr::from((half(at) << 16) | half(at + 1)))
+    };
+    match segments {
+        [0, 0, 0, 0, 0, 0xffff, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => join(6),
         // `::` and `::1` are addresses of their own.
-        [0, 0, 0, 0, 0, 0] if high != 0 => Some(join(high, low)),
-        [0x2002, ..] => Some(join(b, c)),
+        [0, 0, 0, 0, 0, 0, high, _] if high != 0 => join(6),
+        [0x2002, ..] => join(1),
         _ => None,
     }
 }

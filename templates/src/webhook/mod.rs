@@ -58,7 +58,7 @@ impl WebhookTrigger {
     }
 
     /// The client of all calls, made at the first.
-    fn client(&self) -> Result<&Client, HandlerError> {
+    fn client(&self) -> Result<&Client, &str> {
         let client = self.client.get_or_init(|| {
             // Fails when there is one already, which then is as good.
             let _ = rustls::crypto::ring::default_provider().install_default();
@@ -71,7 +71,7 @@ impl WebhookTrigger {
             }
             builder.build().map_err(|e| format!("the HTTP client can't be made: {e}"))
         });
-        client.as_ref().map_err(|message| HandlerError::new(message.clone()))
+        client.as_ref().map_err(String::as_str)
     }
 }
 

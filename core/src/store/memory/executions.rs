@@ -1,6 +1,7 @@
 //! Executions and the indexes over them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeBounds;
 
 use super::ready::Ready;
 use crate::execution::{Execution, LogLine, Status, Trigger};
@@ -61,9 +62,12 @@ impl Executions {
         self.rows.get(id).map(|row| &row.execution)
     }
 
-    /// Every execution, by id.
-    pub(super) fn ids(&self) -> impl DoubleEndedIterator<Item = &ExecutionId> {
-        self.rows.keys()
+    /// Every execution within `bounds`, by id.
+    pub(super) fn ids(
+        &self,
+        bounds: impl RangeBounds<ExecutionId>,
+    ) -> impl DoubleEndedIterator<Item = &ExecutionId> {
+        self.rows.range(bounds).map(|(id, _)| id)
     }
 
     pub(super) fn logs(&self, id: &ExecutionId) -> &[LogLine] {
@@ -114,9 +118,16 @@ impl Executions {
         Some(&row.execution)
     }
 
-    pub(super) fn append_logs(&mut self, id: &ExecutionId, lines: impl IntoIterator<Item = LogLine>) {
+    /// Adds lines, of which the first is number `first`; those that are there already are passed over.
+    pub(super) fn append_logs(
+        &mut self,
+        id: &ExecutionId,
+        first: u64,
+        lines: impl IntoIterator<Item = LogLine>,
+    ) {
         if let Some(row) = self.rows.get_mut(id) {
-            row.logs.extend(lines);
+            let known = (row.logs.len() as u64).saturating_sub(first);
+            row.logs.extend(lines.into_iter().skip(usize::try_from(known).unwrap_or(usize::MAX)));
         }
     }
 

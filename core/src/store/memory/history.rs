@@ -1,7 +1,7 @@
 //! Lists and counts of executions, and their removal.
 
 use std::collections::BTreeSet;
-use std::ops::Bound::{Excluded, Unbounded};
+use std::ops::Bound::{self, Excluded, Unbounded};
 
 use super::State;
 use super::executions::{Executions, Occurrence, occurrence};
@@ -37,31 +37,45 @@ impl Executions {
 
     fn list_by_id(&self, query: &ExecutionQuery) -> Page<Execution> {
         let newest = query.sort == ExecutionSort::Newest;
-        let candidates = self.candidates(query);
         let rows = |after: Option<ExecutionId>| {
-            let ids: Box<dyn Iterator<Item = &ExecutionId>> = match (&candidates, newest) {
-                (Some(ids), true) => Box::new(ids.iter().rev().copied()),
-                (Some(ids), false) => Box::new(ids.iter().copied()),
-                (None, true) => Box::new(self.ids().rev()),
-                (None, false) => Box::new(self.ids()),
+            let bounds = match after {
+                None => (Unbounded, Unbounded),
+                Some(id) if newest => (Unbounded, Excluded(id)),
+                Some(id) => (Excluded(id), Unbounded),
             };
-            let before = move |id: &ExecutionId| {
-                after.is_some_and(|after| if newest { *id >= after } else { *id <= after })
-            };
-            ids.skip_while(move |id| before(id)).filter_map(|id| self.get(id))
+            let ids = self.candidates(query, bounds);
+            let ids: Ids<'_> = if newest { Box::new(ids.rev()) } else { ids };
+            ids.filter_map(|id| self.get(id))
         };
         page(query, rows(query.after), || rows(None))
     }
 
-    /// The executions that an index finds for `query`, by id; `None` means all of them.
-    fn candidates(&self, query: &ExecutionQuery) -> Option<BTreeSet<&ExecutionId>> {
-        if let Some(job) = &query.job_id {
-            return Some(self.of_job.get(job).into_iter().flatten().collect());
+    /// The executions among which those of `query` are, by id, found by the index that fits best.
+    fn candidates(
+        &self,
+        query: &ExecutionQuery,
+        bounds: (Bound<ExecutionId>, Bound<ExecutionId>),
+    ) -> Ids<'_> {
+        match (&query.job_id, &query.statuses[..]) {
+            (Some(job), _) => {
+                Box::new(self.of_job.get(job).into_iter().flat_map(move |set| set.range(bounds)))
+            }
+            (None, []) => Box::new(self.ids(bounds)),
+            (None, [status]) => {
+                let set = self.states.by_status.get(status);
+                Box::new(set.into_iter().flat_map(move |set| set.range(bounds)))
+            }
+            (None, statuses) => {
+                let sets = statuses.iter().filter_map(|status| self.states.by_status.get(status));
+                let merged: BTreeSet<&ExecutionId> = sets.flat_map(|set| set.range(bounds)).collect();
+                Box::new(merged.into_iter())
+            }
         }
-        let sets = query.statuses.iter().filter_map(|status| self.states.by_status.get(status));
-        (!query.statuses.is_empty()).then(|| sets.flatten().collect())
     }
 }
+
+/// Ids in ascending order.
+type Ids<'a> = Box<dyn DoubleEndedIterator<Item = &'a ExecutionId> + 'a>;
 
 /// One page of `rows`; `all` gives them from the beginning, to be counted.
 fn page<'a, I: Iterator<Item = &'a Execution>>(

@@ -116,9 +116,9 @@ async fn a_jobs_own_age_goes_before(ctx: &Ctx<'_>) -> Result<()> {
     assert_eq!(ctx.store().prune(older_than(5 * MINUTE, 100)).await?, 1);
     assert_eq!(ctx.executions(&short.id).await?.len(), 0);
     assert_eq!(ctx.executions(&long.id).await?.len(), 1, "the job says longer than the scheduler");
-    let none = PruneRequest { max_age: None, limit: 100 };
+    let ageless = PruneRequest { max_age: None, limit: 100 };
     ctx.advance(100 * MINUTE);
-    assert_eq!(ctx.store().prune(none).await?, 1, "its own age counts without any other");
+    assert_eq!(ctx.store().prune(ageless).await?, 1, "its own age counts without any other");
     Ok(())
 }
 
@@ -136,8 +136,8 @@ async fn a_jobs_own_count_keeps_the_newest(ctx: &Ctx<'_>) -> Result<()> {
 
 async fn what_is_open_is_never_pruned(ctx: &Ctx<'_>) -> Result<()> {
     let node = ctx.join("node").await?;
-    let none = History { max_age: Some(Duration::ZERO), max_count: Some(0), ..History::default() };
-    let job = with_history(ctx, "open", none).await?;
+    let nothing = History { max_age: Some(Duration::ZERO), max_count: Some(0), ..History::default() };
+    let job = with_history(ctx, "open", nothing).await?;
     let running = ctx.claim_one(&node).await?;
     let pending = ctx.trigger(&job.id).await?;
     ctx.advance(1000 * MINUTE);

@@ -165,7 +165,7 @@ async fn a_dead_node_is_shown_for_a_day(ctx: &Ctx<'_>) -> Result<()> {
     ctx.running("job", &node).await?;
     ctx.advance(2 * MINUTE);
     let reaped = ctx.reap().await?;
-    assert_eq!(reaped.nodes, [node.clone()]);
+    assert_eq!(reaped.nodes, std::slice::from_ref(&node));
     ctx.advance(Duration::from_secs(23 * 3600));
     assert_eq!(shown(ctx, "short").await?.map(|node| node.dead), Some(true));
     ctx.advance(Duration::from_secs(2 * 3600));

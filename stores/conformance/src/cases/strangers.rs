@@ -61,7 +61,8 @@ async fn a_definition_that_can_not_be_read_comes_back(ctx: &Ctx<'_>) -> Result<(
 
 async fn unknown_fields_survive_an_edit(ctx: &Ctx<'_>) -> Result<()> {
     let extra = json!({"ui": {"color": "red"}, "owner": 7}).as_object().cloned().unwrap_or_default();
-    let job = ctx.create(ctx.job_with("extra", Schedule::manual(), |d| d.extra = extra.clone())).await?;
+    let strange = ctx.job_with("extra", Schedule::manual(), |d| d.extra.clone_from(&extra));
+    let job = ctx.create(strange).await?;
     ctx.update(&job.id, "disabled", |edit| edit.enabled = Some(false)).await?;
     assert_eq!(ctx.get(&job.id).await?.definition.extra, extra);
     Ok(())

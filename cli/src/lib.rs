@@ -1,0 +1,3 @@
+//! The parts of the `unified-scheduler` command that other programs can use too.
+
+pub mod crontab;
