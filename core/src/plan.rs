@@ -46,6 +46,13 @@ impl EnginePlanner {
 impl Planner for EnginePlanner {
     fn plan(&self, job: &Job, live: Live, now: Timestamp, calendars: &Calendars) -> Plan {
         match (job.definition.compiled(), job.due) {
+            // Counted from the end of an execution, the next time may lie past the schedule's own end.
+            (Ok(schedule), Some(due))
+                if schedule.from_completion().is_some()
+                    && job.definition.schedule.end.is_some_and(|end| due.due_at > end) =>
+            {
+                unchanged(job, NextDue::Ended(EndReason::Exhausted))
+            }
             // A due time that came from an earlier schedule of the job: there is nothing to do for it.
             (Ok(schedule), Some(_)) if schedule.is_manual() => unchanged(job, NextDue::AfterCompletion),
             (Ok(schedule), Some(due)) => {
@@ -118,6 +125,10 @@ impl Planning<'_> {
         self.decide(targets, live, &mut plan);
         plan.records.sort_by_key(|r| r.due_at);
         plan.next = self.next(&plan, sorted.last);
+        if let (NextDue::AfterCompletion, Some(last)) = (&plan.next, plan.records.last_mut()) {
+            // Known only when the execution has ended.
+            last.next_due_at = None;
+        }
         plan
     }
 

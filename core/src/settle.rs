@@ -197,9 +197,7 @@ fn next_from_completion(job: &Job, execution: &Execution, ended_at: Timestamp) -
     if execution.trigger != Trigger::Schedule || execution.attempt > 1 {
         return None;
     }
+    // Past the schedule's end it stands for that end: the planner ends the job there, with the reason.
     let due_at = ended_at.saturating_add(every);
-    if job.definition.schedule.end.is_some_and(|end| due_at > end) {
-        return None;
-    }
     Some(due_with_jitter(schedule, due_at))
 }

@@ -45,7 +45,7 @@ pub(crate) fn start(engine: &Arc<Engine>, node: &NodeRef, claimed: Claimed) {
         job,
         parameters,
         Arc::clone(&engine.clock),
-        engine.skew_millis(),
+        Arc::clone(&engine.store_clock),
         Arc::clone(&engine.store),
         Arc::clone(&engine.dirty),
     );
