@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::engine::store_clock::StoreClock;
 use crate::error::Result;
 use crate::execution::{Execution, Level, LogLine, Progress, Trigger};
 use crate::id::{Epoch, ExecutionId, JobId};
@@ -30,8 +31,7 @@ pub(crate) struct Inner {
     parameters: Map<String, Value>,
     token: CancellationToken,
     clock: Arc<dyn Clock>,
-    /// Added to the node's clock gives the store's.
-    skew_millis: i64,
+    store_clock: Arc<StoreClock>,
     store: Arc<dyn Store>,
     news: Mutex<News>,
     /// Tells the recorder that there is something to report.
@@ -42,6 +42,8 @@ pub(crate) struct Inner {
 #[derive(Default)]
 struct News {
     lines: Vec<LogLine>,
+    /// How many lines were taken before these.
+    taken: u64,
     n_lines: usize,
     bytes: usize,
     progress: Option<Progress>,
@@ -53,7 +55,7 @@ impl Context {
         job: Job,
         parameters: Map<String, Value>,
         clock: Arc<dyn Clock>,
-        skew_millis: i64,
+        store_clock: Arc<StoreClock>,
         store: Arc<dyn Store>,
         dirty: Arc<Notify>,
     ) -> Self {
@@ -63,7 +65,7 @@ impl Context {
             parameters,
             token: CancellationToken::new(),
             clock,
-            skew_millis,
+            store_clock,
             store,
             news: Mutex::default(),
             dirty,
@@ -160,13 +162,18 @@ impl Context {
 
     /// The store's clock, as this node knows it.
     pub fn now(&self) -> Timestamp {
-        let now = self.0.clock.now().as_millis();
-        Timestamp::from_millis(now.saturating_add(self.0.skew_millis))
+        self.0.store_clock.now()
     }
 
     /// Waits by the scheduler's clock: a manual one in a test.
     pub async fn sleep(&self, duration: Duration) {
         self.0.clock.sleep(duration).await;
+    }
+
+    /// Tells the clock that work goes on outside the runtime, until the guard is dropped.
+    pub(crate) fn outside(&self) -> impl Drop + Send + use<> {
+        self.0.clock.work_outside(true);
+        Outside(Arc::clone(&self.0.clock))
     }
 
     /// The execution whose end started this one, with its result; `None` when it is not a chained one,
@@ -234,19 +241,30 @@ impl Context {
         self.0.dirty.notify_one();
     }
 
-    /// What was said since the last call.
-    pub(crate) fn take_news(&self) -> (Vec<LogLine>, Option<Progress>) {
+    /// What was said since the last call, and how many lines were taken before.
+    pub(crate) fn take_news(&self) -> (u64, Vec<LogLine>, Option<Progress>) {
         let mut news = self.0.news.lock().unwrap_or_else(PoisonError::into_inner);
-        (std::mem::take(&mut news.lines), news.progress.take())
+        let (first, lines) = (news.taken, std::mem::take(&mut news.lines));
+        news.taken += lines.len() as u64;
+        (first, lines, news.progress.take())
     }
 
     /// Puts back, in front, what could not be reported.
     pub(crate) fn return_news(&self, mut lines: Vec<LogLine>, progress: Option<Progress>) {
         let mut news = self.0.news.lock().unwrap_or_else(PoisonError::into_inner);
+        news.taken = news.taken.saturating_sub(lines.len() as u64);
         lines.append(&mut news.lines);
         news.lines = lines;
         if news.progress.is_none() {
             news.progress = progress;
         }
+    }
+}
+
+struct Outside(Arc<dyn Clock>);
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        self.0.work_outside(false);
     }
 }

@@ -139,7 +139,7 @@ impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for HandlerError
     }
 }
 
-/// What a handler's function may return: nothing, a result, or a `Result` of either.
+/// What a handler's function may return: nothing, a message, a result, or a `Result` of either.
 pub trait IntoOutcome {
     /// As the engine wants it.
     ///
@@ -156,6 +156,18 @@ impl IntoOutcome for () {
 }
 
 impl IntoOutcome for JobResult {
+    fn into_outcome(self) -> Result<Outcome, HandlerError> {
+        Ok(self.into())
+    }
+}
+
+impl IntoOutcome for String {
+    fn into_outcome(self) -> Result<Outcome, HandlerError> {
+        Ok(self.into())
+    }
+}
+
+impl IntoOutcome for &'static str {
     fn into_outcome(self) -> Result<Outcome, HandlerError> {
         Ok(self.into())
     }
@@ -206,6 +218,7 @@ struct Blocking(Arc<BlockingFn>);
 impl Handler for Blocking {
     async fn run(&self, ctx: Context) -> Result<Outcome, HandlerError> {
         let function = Arc::clone(&self.0);
+        let _outside = ctx.outside();
         let task = tokio::task::spawn_blocking(move || {
             std::panic::catch_unwind(AssertUnwindSafe(|| function(ctx)))
                 .unwrap_or_else(|payload| Err(HandlerError::panicked(&*payload)))

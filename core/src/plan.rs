@@ -46,6 +46,15 @@ impl EnginePlanner {
 impl Planner for EnginePlanner {
     fn plan(&self, job: &Job, live: Live, now: Timestamp, calendars: &Calendars) -> Plan {
         match (job.definition.compiled(), job.due) {
+            // Counted from the end of an execution, the next time may lie past the schedule's own end.
+            (Ok(schedule), Some(due))
+                if schedule.from_completion().is_some()
+                    && job.definition.schedule.end.is_some_and(|end| due.due_at > end) =>
+            {
+                unchanged(job, NextDue::Ended(EndReason::Exhausted))
+            }
+            // A due time that came from an earlier schedule of the job: there is nothing to do for it.
+            (Ok(schedule), Some(_)) if schedule.is_manual() => unchanged(job, NextDue::AfterCompletion),
             (Ok(schedule), Some(due)) => {
                 Planning { ids: &self.ids, job, schedule, first: due.due_at, now }.plan(live, calendars)
             }
@@ -113,10 +122,13 @@ impl Planning<'_> {
         for (span, reason, detail) in std::mem::take(&mut sorted.skipped) {
             plan.records.push(self.record(span, Disposition::Skip(reason, detail)));
         }
-        let fired_before = plan.n_fired;
         self.decide(targets, live, &mut plan);
         plan.records.sort_by_key(|r| r.due_at);
-        plan.next = self.next(&plan, sorted.last, plan.n_fired > fired_before);
+        plan.next = self.next(&plan, sorted.last);
+        if let (NextDue::AfterCompletion, Some(last)) = (&plan.next, plan.records.last_mut()) {
+            // Known only when the execution has ended.
+            last.next_due_at = None;
+        }
         plan
     }
 
@@ -261,11 +273,13 @@ impl Planning<'_> {
         }
     }
 
-    fn next(&self, plan: &Plan, last: Timestamp, fired: bool) -> NextDue {
+    fn next(&self, plan: &Plan, last: Timestamp) -> NextDue {
         if self.job.definition.schedule.limit.is_some_and(|limit| plan.n_fired >= limit) {
             return NextDue::Ended(EndReason::Limit);
         }
-        if fired && self.schedule.from_completion().is_some() {
+        // One that only waits may be called off before it runs; then nobody would say what is next.
+        let starts = plan.records.iter().any(|record| record.disposition == Disposition::Start);
+        if starts && self.schedule.from_completion().is_some() {
             return NextDue::AfterCompletion;
         }
         match self.schedule.next_after(last, self.first) {

@@ -209,6 +209,7 @@ impl Scheduler {
             }
             self.drained(Duration::from_secs(3)).await;
         }
+        engine.leaving.cancel();
         let node = engine.node.borrow().clone();
         if let Some(node) = node {
             let left = engine.call("leave", engine.store.leave(&node));
@@ -232,7 +233,11 @@ impl Scheduler {
     async fn drained(&self, grace: Duration) -> bool {
         tokio::select! {
             biased;
-            () = self.engine().owned.empty() => true,
+            () = async {
+                // A claim may be on its way: what it brings is owned, too.
+                self.engine().quiet.cancelled().await;
+                self.engine().owned.empty().await;
+            } => true,
             () = self.engine().clock.sleep(grace) => false,
         }
     }

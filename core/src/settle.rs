@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::execution::{Execution, Failure, JobResult, LogLine, Status, StatusClass, Trigger};
 use crate::id::IdSource;
-use crate::job::{Job, due_with_jitter};
+use crate::job::{Due, Job, due_with_jitter};
 use crate::policy::{ChainOn, Keep};
 use crate::store::{Completion, FailureCount, JobEffect, NewExecution};
 use crate::time::Timestamp;
@@ -27,6 +27,8 @@ pub struct Ending {
     pub error: Option<Failure>,
     /// Log lines not yet reported.
     pub logs: Vec<LogLine>,
+    /// How many were reported before them.
+    pub first_line: u64,
     /// The handler's own wish for the next attempt: run again after this long, whatever the policy.
     pub retry_after: Option<Duration>,
     /// Whether the retry policy counts although nobody chose it, because the template says that its
@@ -44,6 +46,7 @@ impl Ending {
             result: None,
             error: None,
             logs: Vec::new(),
+            first_line: 0,
             retry_after: None,
             retry_safe: false,
         }
@@ -78,6 +81,7 @@ pub fn settle(job: Option<&Job>, execution: &Execution, ending: Ending, ids: &Id
         result: ending.result,
         error: ending.error,
         logs: ending.logs,
+        first_line: ending.first_line,
         chained: Vec::new(),
         effect: JobEffect::default(),
         keep: Keep::All,
@@ -187,19 +191,13 @@ fn chained(
         .collect()
 }
 
-fn next_from_completion(
-    job: &Job,
-    execution: &Execution,
-    ended_at: Timestamp,
-) -> Option<(i64, crate::job::Due)> {
+fn next_from_completion(job: &Job, execution: &Execution, ended_at: Timestamp) -> Option<Due> {
     let schedule = job.definition.compiled().ok()?;
     let every = schedule.from_completion()?;
     if execution.trigger != Trigger::Schedule || execution.attempt > 1 {
         return None;
     }
+    // Past the schedule's end it stands for that end: the planner ends the job there, with the reason.
     let due_at = ended_at.saturating_add(every);
-    if job.definition.schedule.end.is_some_and(|end| due_at > end) {
-        return None;
-    }
-    Some((job.version, due_with_jitter(schedule, due_at)))
+    Some(due_with_jitter(schedule, due_at))
 }

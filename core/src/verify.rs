@@ -303,11 +303,16 @@ impl<'a> Chain<'a> {
             }
             return;
         }
-        if let Some(expected) = self.expected
-            && !self.follow(execution.due_at)
+        if let Some(expected) = self.expected {
+            if !self.follow(execution.due_at) {
+                let detail = format!("no record from {expected} up to {}", execution.due_at);
+                self.problem_at(ProblemKind::Hole, Some(expected), None, detail);
+            }
+        } else if let Some(place) =
+            self.moves.clone().position(|entry| entry.due_after == Some(execution.due_at))
         {
-            let detail = format!("no record from {expected} up to {}", execution.due_at);
-            self.problem_at(ProblemKind::Hole, Some(expected), None, detail);
+            // The edit that gave the job this occurrence, and those before it, are done with.
+            self.moves.nth(place);
         }
         self.covered = Some(execution.last_due_at());
         self.expected = execution.next_due_at;
@@ -375,13 +380,19 @@ impl<'a> Chain<'a> {
         self.check_retried(last.as_ref());
         let Some(expected) = self.expected else { return };
         let Some(due) = self.job.due else {
-            if self.job.ended.is_none() && self.job.fault.is_none() && expected <= now {
+            let manual = self.schedule.is_some_and(CompiledSchedule::is_manual);
+            if !manual && self.job.ended.is_none() && self.job.fault.is_none() && expected <= now {
                 let detail = "the job has no next occurrence and no reason for it".to_owned();
                 self.problem_at(ProblemKind::Hole, Some(expected), None, detail);
             }
             return;
         };
-        if due.due_at > expected && !self.follow(due.due_at) && self.expected.is_some_and(|e| e <= now) {
+        // One that does not count may be moved by edits, which then say only that it does not.
+        if self.job.is_scheduled()
+            && due.due_at > expected
+            && !self.follow(due.due_at)
+            && self.expected.is_some_and(|e| e <= now)
+        {
             let detail = format!("no record from {expected} up to {}", due.due_at);
             self.problem_at(ProblemKind::Hole, Some(expected), None, detail);
         }

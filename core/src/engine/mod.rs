@@ -23,11 +23,12 @@ pub(crate) mod owned;
 pub(crate) mod recorder;
 pub(crate) mod runner;
 pub(crate) mod runtimes;
+pub(crate) mod store_clock;
 pub(crate) mod ticker;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
@@ -48,6 +49,7 @@ use self::options::Options;
 use self::owned::Owned;
 use self::recorder::Finished;
 use self::runtimes::Runtimes;
+use self::store_clock::StoreClock;
 
 /// What the loops of one node share.
 pub(crate) struct Engine {
@@ -75,10 +77,13 @@ pub(crate) struct Engine {
     pub(crate) finished: mpsc::UnboundedSender<Finished>,
     /// Nothing new is claimed from here on.
     pub(crate) stopping: CancellationToken,
+    /// The ticker has ended: nothing more can come in.
+    pub(crate) quiet: CancellationToken,
+    /// This node leaves: a claim that has no answer yet is given up.
+    pub(crate) leaving: CancellationToken,
     /// All loops end.
     pub(crate) ended: CancellationToken,
-    /// What must be added to the node's clock to get the store's, in milliseconds.
-    skew_millis: AtomicI64,
+    pub(crate) store_clock: Arc<StoreClock>,
 }
 
 impl Engine {
@@ -95,6 +100,7 @@ impl Engine {
     ) -> Self {
         Self {
             planner: EnginePlanner::new(Arc::clone(&ids)),
+            store_clock: Arc::new(StoreClock::new(Arc::clone(&clock))),
             store,
             clock,
             ids,
@@ -112,25 +118,24 @@ impl Engine {
             dirty: Arc::new(Notify::new()),
             finished,
             stopping: CancellationToken::new(),
+            quiet: CancellationToken::new(),
+            leaving: CancellationToken::new(),
             ended: CancellationToken::new(),
-            skew_millis: AtomicI64::new(0),
         }
     }
 
     /// The store's clock, as far as this node knows it.
     pub(crate) fn store_now(&self) -> Timestamp {
-        Timestamp::from_millis(self.clock.now().as_millis().saturating_add(self.skew_millis()))
+        self.store_clock.now()
     }
 
     pub(crate) fn skew_millis(&self) -> i64 {
-        self.skew_millis.load(Ordering::Relaxed)
+        self.store_clock.skew_millis()
     }
 
     /// Learns the store's clock from an answer to a question that took from `asked` until now.
     pub(crate) fn learn_clock(&self, store_now: Timestamp, asked: Duration) {
-        let half = i64::try_from((self.clock.steady().saturating_sub(asked)).as_millis() / 2).unwrap_or(0);
-        let skew = store_now.as_millis() + half - self.clock.now().as_millis();
-        self.skew_millis.store(skew, Ordering::Relaxed);
+        self.store_clock.learn(store_now, asked, self.options.call_timeout);
     }
 
     /// Asks the store, with a deadline, and keeps the books on whether it can be reached.

@@ -1,13 +1,13 @@
 //! What this node owns: executions from their claim until their end is recorded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
 
 use crate::context::Context;
 use crate::id::ExecutionId;
-use crate::store::NodeRef;
+use crate::store::{Claimed, NodeRef};
 
 /// Why an execution was asked to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +56,8 @@ struct State {
     all: BTreeMap<ExecutionId, Arc<Running>>,
     /// How many of them still hold a slot.
     active: usize,
+    /// What was let go since the store was asked for a list: its answer may be older than that.
+    released: Option<BTreeSet<ExecutionId>>,
 }
 
 /// What this node owns.
@@ -72,8 +74,21 @@ impl Owned {
         self.lock().active
     }
 
-    pub(crate) fn contains(&self, id: &ExecutionId) -> bool {
-        self.lock().all.contains_key(id)
+    /// The store is about to be asked what this node owns.
+    pub(crate) fn begin_listing(&self) {
+        self.lock().released = Some(BTreeSet::new());
+    }
+
+    /// What of the store's answer this node does not know of. What it has let go since it asked is not
+    /// among it: started again, it would run twice.
+    pub(crate) fn end_listing(&self, mut listed: Vec<Claimed>) -> Vec<Claimed> {
+        let mut state = self.lock();
+        let released = state.released.take().unwrap_or_default();
+        listed.retain(|claimed| {
+            let id = &claimed.execution.id;
+            !state.all.contains_key(id) && !released.contains(id)
+        });
+        listed
     }
 
     /// Takes one in; `false` when it is owned already.
@@ -98,6 +113,9 @@ impl Owned {
             let mut state = self.lock();
             for id in ids {
                 state.all.remove(id);
+                if let Some(released) = &mut state.released {
+                    released.insert(*id);
+                }
             }
         }
         self.released.notify_waiters();

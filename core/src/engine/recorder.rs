@@ -74,7 +74,7 @@ impl Recorder {
 
     fn settle(&self, finished: Finished) -> Entry {
         let Finished { running, mut ending } = finished;
-        (ending.logs, _) = running.ctx.take_news();
+        (ending.first_line, ending.logs, _) = running.ctx.take_news();
         let job = running.ctx.job();
         let mut execution = running.ctx.execution().clone();
         execution.cancel_requested |= running.stop_reason() == Some(super::owned::StopReason::Cancelled);
@@ -177,12 +177,12 @@ impl Recorder {
     async fn report(&self) {
         let mut by_node: Vec<(NodeRef, Vec<Arc<Running>>, Vec<Report>)> = Vec::new();
         for running in self.engine.owned.all() {
-            let (logs, progress) = running.ctx.take_news();
+            let (first_line, logs, progress) = running.ctx.take_news();
             if logs.is_empty() && progress.is_none() {
                 continue;
             }
             let claim = running.ctx.execution().claim;
-            let report = Report { execution_id: running.id(), claim, logs, progress };
+            let report = Report { execution_id: running.id(), claim, logs, first_line, progress };
             match by_node.iter_mut().find(|(node, ..)| *node == running.node) {
                 Some((_, owners, reports)) => {
                     owners.push(running);

@@ -24,6 +24,8 @@ use crate::store::{Claimed, NodeRef};
 
 /// Takes a claimed execution in and starts it in a task of its own.
 pub(crate) fn start(engine: &Arc<Engine>, node: &NodeRef, claimed: Claimed) {
+    // Found by a node that lost the reply of its claim, and by then there was nothing to run any more.
+    let gone = claimed.is_of_deleted_job();
     let Claimed { execution, job } = claimed;
     let given = match &execution.parameters {
         Some(serde_json::Value::Object(map)) => map,
@@ -43,7 +45,7 @@ pub(crate) fn start(engine: &Arc<Engine>, node: &NodeRef, claimed: Claimed) {
         job,
         parameters,
         Arc::clone(&engine.clock),
-        engine.skew_millis(),
+        Arc::clone(&engine.store_clock),
         Arc::clone(&engine.store),
         Arc::clone(&engine.dirty),
     );
@@ -51,12 +53,13 @@ pub(crate) fn start(engine: &Arc<Engine>, node: &NodeRef, claimed: Claimed) {
     if !engine.owned.insert(Arc::clone(&running)) {
         return;
     }
-    if cancelled_before {
+    if cancelled_before || gone {
         running.stop(StopReason::Cancelled);
     }
     let guard = Guard { engine: Arc::clone(engine), running, began: engine.clock.steady(), done: false };
     engine.runtimes.spawn_handler(async move {
         let answer = match (unresolved, handler) {
+            _ if gone => None,
             (Some(error), _) => Some(Err(error)),
             (None, None) => Some(Err(HandlerError::new("this node no longer has the job's handler"))),
             (None, Some(handler)) => drive(&guard.engine, &guard.running, &*handler).await,

@@ -2,8 +2,8 @@
 //!
 //! A claim may commit and lose its reply. Then executions are recorded as running on this node that it
 //! knows nothing of. So after every claim without an answer the ticker asks the store what this node
-//! owns, and starts what it did not know; and goes on asking for a while, because a call that was given
-//! up can still commit later.
+//! owns, and starts what it did not know. A call that was given up can still commit at any time later,
+//! and a network may repeat one; so it also asks once in each lease, whatever has happened.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,16 +17,13 @@ use crate::error::Result;
 use crate::event::Event;
 use crate::store::{ClaimBatch, ClaimOutcome, ClaimRequest, NodeRef};
 
-/// How often, in polls, the store is asked what this node owns after a claim without an answer.
-const RECONCILIATIONS: u32 = 3;
-
 /// One node's ticker.
 pub(crate) struct Ticker {
     engine: Arc<Engine>,
     hints: watch::Receiver<u64>,
     failures: u32,
-    /// How many more times to ask what this node owns.
-    reconcile: u32,
+    /// When, by the steady clock, to ask what this node owns.
+    reconcile_at: Duration,
 }
 
 /// What to wait for before the next step.
@@ -44,26 +41,32 @@ enum Wait {
 impl Ticker {
     pub(crate) fn new(engine: Arc<Engine>) -> Self {
         let hints = engine.store.hints();
-        Self { engine, hints, failures: 0, reconcile: 0 }
+        let reconcile_at = engine.clock.steady().saturating_add(engine.options.lease);
+        Self { engine, hints, failures: 0, reconcile_at }
     }
 
-    /// Claims until the engine stops.
+    /// Claims until the engine stops. An answer that is on its way then is still waited for, until the node
+    /// leaves: what it brings is to be run, and to be waited for.
     pub(crate) async fn run(mut self) {
-        while !self.engine.stopping.is_cancelled() {
-            let wait = self.run_once().await;
-            self.wait(wait).await;
+        let engine = Arc::clone(&self.engine);
+        while !engine.stopping.is_cancelled() {
+            tokio::select! {
+                biased;
+                () = engine.leaving.cancelled() => break,
+                wait = self.run_once() => self.wait(wait).await,
+            }
         }
+        engine.quiet.cancel();
     }
 
     async fn run_once(&mut self) -> Wait {
         let Some(node) = self.engine.node.borrow().clone() else { return Wait::Member(None) };
-        let free = self.engine.options.concurrency.saturating_sub(self.engine.owned.active());
-        if free == 0 {
+        if self.free() == 0 {
             return Wait::Slot;
         }
         // What changes from here on is seen by the claim, or rings again.
         self.hints.mark_unchanged();
-        match self.step(&node, free).await {
+        match self.step(&node).await {
             Ok(wait) => {
                 self.failures = 0;
                 wait
@@ -72,25 +75,33 @@ impl Ticker {
                 if !error.is_retryable() {
                     tracing::error!(%error, "a claim failed");
                 }
-                self.reconcile = RECONCILIATIONS;
+                self.reconcile_at = Duration::ZERO;
                 self.failures = self.failures.saturating_add(1);
                 Wait::AtMost(self.engine.backoff(self.failures))
             }
         }
     }
 
-    async fn step(&mut self, node: &NodeRef, free: usize) -> Result<Wait> {
+    fn free(&self) -> usize {
+        self.engine.options.concurrency.saturating_sub(self.engine.owned.active())
+    }
+
+    async fn step(&mut self, node: &NodeRef) -> Result<Wait> {
         let engine = &self.engine;
-        if self.reconcile > 0 {
-            for claimed in engine.call("list owned executions", engine.store.owned(node)).await? {
-                if !engine.owned.contains(&claimed.execution.id) {
-                    tracing::info!(execution_id = %claimed.execution.id, "found a claim whose reply was lost");
-                    runner::start(engine, node, claimed);
-                }
+        if engine.clock.steady() >= self.reconcile_at {
+            engine.owned.begin_listing();
+            let listed = engine.call("list owned executions", engine.store.owned(node)).await?;
+            for claimed in engine.owned.end_listing(listed) {
+                tracing::info!(execution_id = %claimed.execution.id, "found a claim whose reply was lost");
+                runner::start(engine, node, claimed);
             }
-            self.reconcile -= 1;
+            self.reconcile_at = engine.clock.steady().saturating_add(engine.options.lease);
         }
         let handlers = engine.registry.names();
+        let free = self.free();
+        if free == 0 || engine.stopping.is_cancelled() {
+            return Ok(Wait::Slot);
+        }
         let limit = free.min(engine.options.claim_batch);
         let request = ClaimRequest { node, handlers: &handlers, limit };
         let asked = engine.clock.steady();

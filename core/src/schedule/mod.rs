@@ -113,6 +113,11 @@ impl Schedule {
         Self::new(Recurrence::Manual)
     }
 
+    /// Whether it is [`Self::manual`].
+    pub fn is_manual(&self) -> bool {
+        self.recurrence == Recurrence::Manual
+    }
+
     /// The same in the local time of `timezone`: the expression's, or else that of the exclusions.
     #[must_use]
     pub fn in_timezone(mut self, timezone: impl Into<String>) -> Self {

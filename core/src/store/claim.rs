@@ -79,6 +79,11 @@ impl Claimed {
         job.fault = Some("the job was deleted".to_owned());
         Self { execution, job }
     }
+
+    /// Whether it is what [`Self::of_deleted_job`] makes.
+    pub fn is_of_deleted_job(&self) -> bool {
+        !self.job.enabled && self.job.fault.is_some() && self.job.definition.schedule.is_manual()
+    }
 }
 
 /// How many executions of one job are open, over all nodes.
@@ -329,6 +334,8 @@ pub struct Completion {
     pub error: Option<Failure>,
     /// Log lines not yet reported.
     pub logs: Vec<LogLine>,
+    /// How many lines of this execution were written before them.
+    pub first_line: u64,
     /// The next attempt.
     pub retry: Option<NewExecution>,
     /// Executions of other jobs that this end makes.
@@ -337,9 +344,10 @@ pub struct Completion {
     pub effect: JobEffect,
     /// Whether the execution stays in the history.
     pub keep: Keep,
-    /// The job's next occurrence, where that is counted from the end of the last; applies only while
-    /// the job has the version it was planned from, no next occurrence, and has not ended.
-    pub next: Option<(i64, Due)>,
+    /// The job's next occurrence, where that is counted from the end of the last. Applies only while the
+    /// job has no next occurrence and has not ended, whatever edits came in between: without it such a
+    /// job would never fire again.
+    pub next: Option<Due>,
 }
 
 impl Completion {
@@ -400,6 +408,9 @@ pub struct Report {
     pub claim: u32,
     /// New log lines.
     pub logs: Vec<LogLine>,
+    /// How many lines came before them: a line whose place is taken is not written again, so that a
+    /// report whose reply was lost can be repeated.
+    pub first_line: u64,
     /// New progress.
     pub progress: Option<Progress>,
 }

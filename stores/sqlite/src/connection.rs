@@ -102,8 +102,11 @@ fn add_functions(connection: &Connection) -> Step<()> {
 
 /// Refuses a file that another program made, before anything of it is changed.
 fn check_owner(connection: &Connection) -> Step<()> {
-    let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
+    // Both from one snapshot: another process may be making its schema at this moment.
+    let snapshot = connection.unchecked_transaction()?;
+    let id: i32 = snapshot.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let tables: i64 = snapshot.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
+    drop(snapshot);
     if id == APPLICATION_ID || (id == 0 && tables == 0) {
         return Ok(());
     }

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use rusqlite::{Row, named_params};
+use rusqlite::{Row, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use unified_scheduler_core::execution::{Execution, Status};
@@ -135,51 +135,50 @@ pub(crate) fn execution(row: &Row<'_>) -> Step<Execution> {
 }
 
 /// Inserts an execution; `false` when its id, its occurrence or its key is there already.
+///
+/// Parameters by place: to look up 33 names costs as much as the insert.
 pub(crate) fn insert_execution(session: &Session, e: &Execution, key_of_caller: Option<&str>) -> Step<bool> {
     const SQL: &str = concat!(
         "INSERT INTO @executions (",
         execution_columns!(),
-        ", idempotency_key) VALUES (:id, :job_id, :job_name, :handler, :status, :reason, :made_by, \
-         :triggered_by, :due_at, :covers_until, :n_occurrences, :next_due_at, :version, :attempt, :retries, \
-         :crashes, :root_id, :nonce, :parameters, :priority, :created_at, :run_at, :started_at, :ended_at, \
-         :duration_ns, :node_id, :epoch, :claim, :cancel_requested, :progress, :result, :error, :key) \
-         ON CONFLICT DO NOTHING"
+        ", idempotency_key) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
+         ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
     );
-    let inserted = session.prepare(SQL)?.execute(named_params! {
-        ":id": key(&e.id),
-        ":job_id": e.job_id.as_str(),
-        ":job_name": e.job_name,
-        ":handler": e.handler,
-        ":status": e.status.as_str(),
-        ":reason": e.reason,
-        ":made_by": e.trigger.as_str(),
-        ":triggered_by": e.triggered_by,
-        ":due_at": e.due_at.as_millis(),
-        ":covers_until": at(e.covers_until),
-        ":n_occurrences": int(e.n_occurrences),
-        ":next_due_at": at(e.next_due_at),
-        ":version": e.version,
-        ":attempt": e.attempt,
-        ":retries": e.retries,
-        ":crashes": e.crashes,
-        ":root_id": (e.root_id != e.id).then(|| key(&e.root_id)),
-        ":nonce": e.nonce,
-        ":parameters": json(e.parameters.as_ref())?,
-        ":priority": e.priority,
-        ":created_at": e.created_at.as_millis(),
-        ":run_at": e.run_at.as_millis(),
-        ":started_at": at(e.started_at),
-        ":ended_at": at(e.ended_at),
-        ":duration_ns": e.duration.map(nanos),
-        ":node_id": e.node_id.as_ref().map(NodeId::as_str),
-        ":epoch": e.epoch.0,
-        ":claim": e.claim,
-        ":cancel_requested": e.cancel_requested,
-        ":progress": json(e.progress.as_ref())?,
-        ":result": json(e.result.as_ref())?,
-        ":error": json(e.error.as_ref())?,
-        ":key": key_of_caller,
-    })?;
+    let inserted = session.prepare(SQL)?.execute(params![
+        key(&e.id),
+        e.job_id.as_str(),
+        e.job_name,
+        e.handler,
+        e.status.as_str(),
+        e.reason,
+        e.trigger.as_str(),
+        e.triggered_by,
+        e.due_at.as_millis(),
+        at(e.covers_until),
+        int(e.n_occurrences),
+        at(e.next_due_at),
+        e.version,
+        e.attempt,
+        e.retries,
+        e.crashes,
+        (e.root_id != e.id).then(|| key(&e.root_id)),
+        e.nonce,
+        json(e.parameters.as_ref())?,
+        e.priority,
+        e.created_at.as_millis(),
+        e.run_at.as_millis(),
+        at(e.started_at),
+        at(e.ended_at),
+        e.duration.map(nanos),
+        e.node_id.as_ref().map(NodeId::as_str),
+        e.epoch.0,
+        e.claim,
+        e.cancel_requested,
+        json(e.progress.as_ref())?,
+        json(e.result.as_ref())?,
+        json(e.error.as_ref())?,
+        key_of_caller
+    ])?;
     Ok(inserted == 1)
 }
 

@@ -117,6 +117,8 @@ impl Writer {
             }
             return;
         }
+        // One request alone needs no savepoint, which would cost a copy of every page it changes.
+        let alone = group.len() == 1;
         let mut answers = Vec::with_capacity(group.len());
         let mut hint = false;
         for task in group {
@@ -125,8 +127,14 @@ impl Writer {
                 continue;
             }
             self.session.hint = false;
-            answers.push(self.run(task));
+            answers.push(if alone { task.run(&mut self.session) } else { self.run(task) });
             hint |= self.session.hint;
+        }
+        if alone && answers.iter().any(|answer| answer.failed) {
+            // Fails too when SQLite has rolled back by itself.
+            drop(self.session.execute("ROLLBACK", []));
+            answers.into_iter().for_each(|answer| (answer.send)(None));
+            return;
         }
         match self.commit(hint) {
             Ok(changes) => {

@@ -52,7 +52,8 @@ impl State {
     /// Ends a running execution. Answers it as it ended, and whether its job has paused itself.
     pub(super) fn apply(&mut self, completion: Completion, now: Timestamp) -> Option<(Execution, bool)> {
         let keeps_row = completion.keeps_row();
-        let Completion { execution_id: id, job_id, logs, retry, chained, effect, next, .. } = completion;
+        let Completion { execution_id: id, job_id, logs, first_line, retry, chained, effect, next, .. } =
+            completion;
         let ended = self.executions.change(&id, |e| {
             e.status = completion.status;
             e.reason = completion.reason;
@@ -63,7 +64,7 @@ impl State {
             e.error = completion.error;
         })?;
         let ended = ended.clone();
-        self.executions.append_logs(&id, logs);
+        self.executions.append_logs(&id, first_line, logs);
         if let Some(retry) = retry {
             self.insert_new(retry, now);
         }
@@ -76,12 +77,8 @@ impl State {
             job.last_run_at = Some(completion.started_at);
             job.last_status = Some(completion.status);
             job.last_execution_id = Some(id);
-            if let Some((version, due)) = next
-                && job.version == version
-                && job.due.is_none()
-                && job.ended.is_none()
-            {
-                job.due = Some(due);
+            if job.due.is_none() && job.ended.is_none() {
+                job.due = next;
             }
         });
         self.hint |= next.is_some() || self.executions.open(&job_id).is_some_and(|o| !o.pending.is_empty());
@@ -141,7 +138,8 @@ impl State {
                 continue;
             }
             applied += 1;
-            self.executions.append_logs(&report.execution_id, report.logs.iter().cloned());
+            let lines = report.logs.iter().cloned();
+            self.executions.append_logs(&report.execution_id, report.first_line, lines);
             if let Some(progress) = &report.progress {
                 self.executions.change(&report.execution_id, |e| e.progress = Some(progress.clone()));
             }

@@ -118,9 +118,16 @@ impl Executions {
         Some(&row.execution)
     }
 
-    pub(super) fn append_logs(&mut self, id: &ExecutionId, lines: impl IntoIterator<Item = LogLine>) {
+    /// Adds lines, of which the first is number `first`; those that are there already are passed over.
+    pub(super) fn append_logs(
+        &mut self,
+        id: &ExecutionId,
+        first: u64,
+        lines: impl IntoIterator<Item = LogLine>,
+    ) {
         if let Some(row) = self.rows.get_mut(id) {
-            row.logs.extend(lines);
+            let known = (row.logs.len() as u64).saturating_sub(first);
+            row.logs.extend(lines.into_iter().skip(usize::try_from(known).unwrap_or(usize::MAX)));
         }
     }
 

@@ -362,21 +362,33 @@ async fn after_completion_sets_the_next_occurrence_once(ctx: &Ctx<'_>) -> Result
     assert_eq!(ctx.claim(&node, 10).await?.claimed.len(), 0, "none until it has ended");
     let at = Timestamp::from_millis(ctx.now().as_millis() + 777);
     let mut end = ctx.ending(claimed, Status::Success);
-    end.next = Some((job.version, Due { due_at: at, fire_at: at }));
+    end.next = Some(Due { due_at: at, fire_at: at });
     let _ = ctx.complete(&node, &[end]).await?;
     assert_eq!(ctx.get(&job.id).await?.due, Some(Due { due_at: at, fire_at: at }));
 
-    // Not over what somebody set in between, nor from another version of the job.
+    // An edit in between that leaves the due time alone must not end the cadence; one that sets it wins.
     ctx.advance(MINUTE);
     let batch = ctx.claim_with(&node, 10, &planner).await?;
     let claimed = &batch.claimed[0];
     let mut edit = UpdateJob::new(&ctx.get(&job.id).await?, "tester", "updated");
-    edit.skip_next = Some(3);
+    edit.skip_next = Some(0);
     assert!(matches!(ctx.store().update_job(edit).await?, UpdateOutcome::Updated(_)));
+    let at = Timestamp::from_millis(ctx.now().as_millis() + 777);
     let mut end = ctx.ending(claimed, Status::Success);
-    end.next = Some((job.version, Due { due_at: at, fire_at: at }));
+    end.next = Some(Due { due_at: at, fire_at: at });
     let _ = ctx.complete(&node, &[end]).await?;
-    assert_eq!(ctx.get(&job.id).await?.due, None, "it was planned from another version");
+    assert_eq!(ctx.get(&job.id).await?.due, Some(Due { due_at: at, fire_at: at }));
+
+    ctx.advance(MINUTE);
+    let batch = ctx.claim_with(&node, 10, &planner).await?;
+    let mut edit = UpdateJob::new(&ctx.get(&job.id).await?, "tester", "updated");
+    let later = Timestamp::from_millis(at.as_millis() + 3_600_000);
+    edit.due = Some((Some(Due { due_at: later, fire_at: later }), None));
+    assert!(matches!(ctx.store().update_job(edit).await?, UpdateOutcome::Updated(_)));
+    let mut end = ctx.ending(&batch.claimed[0], Status::Success);
+    end.next = Some(Due { due_at: at, fire_at: at });
+    let _ = ctx.complete(&node, &[end]).await?;
+    assert_eq!(ctx.get(&job.id).await?.due, Some(Due { due_at: later, fire_at: later }));
     Ok(())
 }
 

@@ -102,12 +102,14 @@ async fn reports_are_written_in_order_and_only_while_owned(ctx: &Ctx<'_>) -> Res
     let report = |lines: std::ops::Range<usize>, done: Option<u64>| Report {
         execution_id: claimed.execution.id,
         claim: claimed.execution.claim,
+        first_line: lines.start as u64,
         logs: lines.map(line).collect(),
         progress: done.and_then(progress),
     };
     let store = ctx.store();
     assert_eq!(store.report(&node, &[report(0..3, Some(1)), report(3..4, None)]).await?, 2);
     assert_eq!(store.report(&node, &[report(4..4, Some(2))]).await?, 1);
+    assert_eq!(store.report(&node, &[report(2..4, None)]).await?, 1, "a repeat of lines that are there");
     let mut wrong = report(90..91, Some(7));
     wrong.claim += 1;
     let stale = NodeRef { id: node.id.clone(), epoch: Epoch(node.epoch.0 - 1) };
@@ -117,7 +119,7 @@ async fn reports_are_written_in_order_and_only_while_owned(ctx: &Ctx<'_>) -> Res
     assert_eq!(ctx.execution(&claimed.execution.id).await?.progress, progress(2));
 
     let mut end = ctx.ending(&claimed, Status::Success);
-    end.logs = vec![line(4), line(5)];
+    (end.first_line, end.logs) = (4, vec![line(4), line(5)]);
     let _ = ctx.complete(&node, &[end]).await?;
     assert_eq!(store.report(&node, &[report(93..94, Some(7))]).await?, 0, "it has ended");
     let id = &claimed.execution.id;

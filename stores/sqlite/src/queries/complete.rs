@@ -58,7 +58,7 @@ pub(crate) fn end(session: &mut Session, owner: &NodeRef, completion: &Completio
     )?;
     let Some(n) = ended else { return Ok(None) };
     if completion.keeps_row() {
-        append_logs(session, n, &completion.logs)?;
+        append_logs(session, n, completion.first_line, &completion.logs)?;
     } else {
         session.execute("DELETE FROM @logs WHERE execution = ?1", [n])?;
         session.execute("DELETE FROM @executions WHERE n = ?1", [n])?;
@@ -129,11 +129,11 @@ fn has_pending(session: &Session, completion: &Completion) -> Step<bool> {
 
 /// The next occurrence of a job that counts from its last end; only as long as nobody has set another.
 fn set_next(session: &Session, job: i64, completion: &Completion) -> Step<bool> {
-    let Some((version, due)) = completion.next else { return Ok(false) };
+    let Some(due) = completion.next else { return Ok(false) };
     let set = session.execute(
-        "UPDATE @job_state SET due_at = ?3, fire_at = ?4
-         WHERE n = ?1 AND version = ?2 AND due_at IS NULL AND ended IS NULL",
-        params![job, version, due.due_at.as_millis(), due.fire_at.as_millis()],
+        "UPDATE @job_state SET due_at = ?2, fire_at = ?3
+         WHERE n = ?1 AND due_at IS NULL AND ended IS NULL",
+        params![job, due.due_at.as_millis(), due.fire_at.as_millis()],
     )?;
     Ok(set > 0)
 }

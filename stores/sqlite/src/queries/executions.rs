@@ -184,7 +184,7 @@ pub(crate) fn report(session: &Session, node: &NodeRef, reports: &[Report]) -> S
             |row| row.get(0),
         )?;
         if let Some(n) = owned {
-            append_logs(session, n, &report.logs)?;
+            append_logs(session, n, report.first_line, &report.logs)?;
             applied += 1;
         }
     }
@@ -192,17 +192,12 @@ pub(crate) fn report(session: &Session, node: &NodeRef, reports: &[Report]) -> S
 }
 
 /// Adds log lines to those of execution `n`.
-pub(crate) fn append_logs(session: &Session, n: i64, lines: &[LogLine]) -> Step<()> {
-    if lines.is_empty() {
-        return Ok(());
-    }
-    let first: i64 = session
-        .first("SELECT coalesce(max(seq) + 1, 0) FROM @logs WHERE execution = ?1", [n], |row| row.get(0))?
-        .unwrap_or_default();
-    for (seq, line) in (first..).zip(lines) {
+pub(crate) fn append_logs(session: &Session, n: i64, first_line: u64, lines: &[LogLine]) -> Step<()> {
+    for (seq, line) in (int(first_line)..).zip(lines) {
         let fields = (!line.fields.is_null()).then(|| line.fields.to_string());
         session.execute(
-            "INSERT INTO @logs (execution, seq, at, level, message, fields) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO @logs (execution, seq, at, level, message, fields) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT DO NOTHING",
             params![n, seq, line.timestamp.as_millis(), line.level.as_str(), line.message, fields],
         )?;
     }
