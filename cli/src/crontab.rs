@@ -12,9 +12,9 @@ use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use unified_scheduler_core::Fault;
-use unified_scheduler_core::job::JobDefinition;
-use unified_scheduler_core::schedule::Schedule;
+use unified_scheduler::Fault;
+use unified_scheduler::job::JobDefinition;
+use unified_scheduler::schedule::Schedule;
 
 use text::{Problem, Word, assignment, fields, place, slug, split_input, word};
 

@@ -1,0 +1,55 @@
+//! `doctor` and `migrate`: the store, this machine, and how they get on.
+
+use serde_json::json;
+use unified_scheduler::SystemClock;
+use unified_scheduler::doctor::examine;
+use unified_scheduler::store::{Check, CheckLevel};
+
+use crate::app::App;
+use crate::exit::{Answer, Failure};
+use crate::output::clean;
+use crate::output::color::Style;
+
+pub(crate) async fn run(app: &App) -> Result<Answer, Failure> {
+    let checks = examine(&**app.store().await?, &SystemClock::new()).await;
+    let failed = checks.iter().any(|check| check.level == CheckLevel::Failed);
+    let answer = if failed { Answer::No } else { Answer::Yes };
+    if app.out.json {
+        app.out.value(&checks)?;
+        return Ok(answer);
+    }
+    show(app, &checks)?;
+    Ok(answer)
+}
+
+fn show(app: &App, checks: &[Check]) -> Result<(), Failure> {
+    let width = checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0);
+    for check in checks {
+        let (mark, style) = match check.level {
+            CheckLevel::Ok => ("✓", Style::Green),
+            CheckLevel::Warning => ("!", Style::Yellow),
+            CheckLevel::Failed => ("✗", Style::Red),
+        };
+        let mark = app.out.paint.show(style, mark);
+        app.out.line(format_args!("{mark} {:<width$}  {}", clean(&check.name), clean(&check.detail)))?;
+    }
+    let count = |level| checks.iter().filter(|check| check.level == level).count();
+    let (warnings, failed) = (count(CheckLevel::Warning), count(CheckLevel::Failed));
+    let text = format!("{} checks, {warnings} warnings, {failed} failed", checks.len());
+    app.out.line(app.out.paint.show(Style::Dim, &text))
+}
+
+/// Opening a store brings its schema up to date; this only says so.
+pub(crate) async fn migrate(app: &App) -> Result<Answer, Failure> {
+    let store = app.store().await?;
+    let location = store.describe().location;
+    let schema = store.diagnose().await?.into_iter().find(|check| check.name == "schema");
+    let detail = schema.map(|check| check.detail);
+    if app.out.json {
+        app.out.value(&json!({"store": location, "up_to_date": true, "schema": detail}))?;
+    } else {
+        let detail = detail.map_or(String::new(), |detail| format!(" ({})", clean(&detail)));
+        app.out.line(format_args!("the schema of {} is up to date{detail}", clean(&location)))?;
+    }
+    Ok(Answer::Yes)
+}
