@@ -24,6 +24,12 @@ pub trait Clock: Debug + Send + Sync + 'static {
 
     /// Waits for `duration` of steady time. Dropping the future ends the wait.
     async fn sleep(&self, duration: Duration);
+
+    /// Told when work begins, and when it ends, that goes on outside the runtime: on a thread that may
+    /// block. A clock that moves by hand stands still meanwhile; others have no use for it.
+    fn work_outside(&self, begins: bool) {
+        let _ = begins;
+    }
 }
 
 /// The clocks of this machine.
@@ -86,8 +92,11 @@ pub struct ManualClock {
 
 #[derive(Debug)]
 struct ManualTime {
-    wall: Timestamp,
+    /// The wall clock when the steady one was zero. Steps change it; the passing of time does not, so
+    /// that parts of a millisecond are not lost with each move.
+    wall_at_zero: Timestamp,
     steady: Duration,
+    n_outside: usize,
     next_sleeper: u64,
     sleepers: BTreeMap<(Duration, u64), Option<Waker>>,
 }
@@ -95,8 +104,13 @@ struct ManualTime {
 impl ManualClock {
     /// A clock that shows `now`.
     pub fn at(now: Timestamp) -> Self {
-        let time =
-            ManualTime { wall: now, steady: Duration::ZERO, next_sleeper: 0, sleepers: BTreeMap::new() };
+        let time = ManualTime {
+            wall_at_zero: now,
+            steady: Duration::ZERO,
+            n_outside: 0,
+            next_sleeper: 0,
+            sleepers: BTreeMap::new(),
+        };
         Self { time: Arc::new(Mutex::new(time)), skew_millis: 0 }
     }
 
@@ -109,7 +123,6 @@ impl ManualClock {
     /// Moves both clocks forward and wakes whoever waited for a time up to the new one.
     pub fn advance(&self, duration: Duration) {
         let mut time = self.lock();
-        time.wall = time.wall.saturating_add(duration);
         time.steady = time.steady.saturating_add(duration);
         let later = time.steady;
         let mut woken = Vec::new();
@@ -126,7 +139,12 @@ impl ManualClock {
     /// Steps the wall clock alone, in either direction, as an administrator or NTP would.
     pub fn step_wall(&self, millis: i64) {
         let mut time = self.lock();
-        time.wall = Timestamp::from_millis(time.wall.as_millis().saturating_add(millis));
+        time.wall_at_zero = Timestamp::from_millis(time.wall_at_zero.as_millis().saturating_add(millis));
+    }
+
+    /// How much work goes on outside the runtime: see [`Clock::work_outside`].
+    pub fn n_outside(&self) -> usize {
+        self.lock().n_outside
     }
 
     /// How long until the first sleeper wakes; `None` when nobody sleeps.
@@ -143,7 +161,10 @@ impl ManualClock {
 #[async_trait]
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        let wall = self.lock().wall;
+        let wall = {
+            let time = self.lock();
+            time.wall_at_zero.saturating_add(time.steady)
+        };
         Timestamp::from_millis(wall.as_millis().saturating_add(self.skew_millis))
     }
 
@@ -154,6 +175,11 @@ impl Clock for ManualClock {
     async fn sleep(&self, duration: Duration) {
         let sleeper = Sleeper::enter(self, duration);
         std::future::poll_fn(|cx| sleeper.poll(cx.waker())).await;
+    }
+
+    fn work_outside(&self, begins: bool) {
+        let mut time = self.lock();
+        time.n_outside = if begins { time.n_outside + 1 } else { time.n_outside.saturating_sub(1) };
     }
 }
 
@@ -227,5 +253,14 @@ mod tests {
         clock.step_wall(-50_000);
         assert_eq!((clock.now(), clock.steady()), (Timestamp::from_secs(50), Duration::ZERO));
         assert_eq!(clock.skewed(1000).now(), Timestamp::from_secs(51));
+    }
+
+    #[test]
+    fn parts_of_a_millisecond_add_up() {
+        let clock = ManualClock::at(Timestamp::EPOCH);
+        for _ in 0..1000 {
+            clock.advance(Duration::from_micros(1500));
+        }
+        assert_eq!(clock.now(), Timestamp::from_millis(1500));
     }
 }

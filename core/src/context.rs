@@ -171,6 +171,12 @@ impl Context {
         self.0.clock.sleep(duration).await;
     }
 
+    /// Tells the clock that work goes on outside the runtime, until the guard is dropped.
+    pub(crate) fn outside(&self) -> impl Drop + Send + use<> {
+        self.0.clock.work_outside(true);
+        Outside(Arc::clone(&self.0.clock))
+    }
+
     /// The execution whose end started this one, with its result; `None` when it is not a chained one,
     /// or its record is gone.
     ///
@@ -253,5 +259,13 @@ impl Context {
         if news.progress.is_none() {
             news.progress = progress;
         }
+    }
+}
+
+struct Outside(Arc<dyn Clock>);
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        self.0.work_outside(false);
     }
 }

@@ -218,6 +218,7 @@ struct Blocking(Arc<BlockingFn>);
 impl Handler for Blocking {
     async fn run(&self, ctx: Context) -> Result<Outcome, HandlerError> {
         let function = Arc::clone(&self.0);
+        let _outside = ctx.outside();
         let task = tokio::task::spawn_blocking(move || {
             std::panic::catch_unwind(AssertUnwindSafe(|| function(ctx)))
                 .unwrap_or_else(|payload| Err(HandlerError::panicked(&*payload)))

@@ -26,6 +26,7 @@ pub mod static_job;
 pub mod status;
 pub mod store;
 pub mod template;
+pub mod testing;
 pub mod time;
 pub mod verify;
 
@@ -48,4 +49,5 @@ pub use scheduler::Scheduler;
 pub use static_job::{JobBuilder, StaticJob, cron, every, on_demand, once, scheduled};
 pub use store::Store;
 pub use template::{Template, TemplateMetadata};
+pub use testing::TestScheduler;
 pub use time::Timestamp;

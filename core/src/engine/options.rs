@@ -1,5 +1,6 @@
 //! How a scheduler behaves, where its user may choose.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::error::{Error, Fault, Result};
@@ -86,6 +87,11 @@ impl Options {
 
 /// The machine's name, without asking the network.
 pub(crate) fn host_name() -> String {
+    static NAME: OnceLock<String> = OnceLock::new();
+    NAME.get_or_init(read_host_name).clone()
+}
+
+fn read_host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname")
         .ok()
         .or_else(|| std::env::var("HOSTNAME").ok())
