@@ -164,26 +164,30 @@ impl Planning<'_> {
     /// The last [`WINDOW`] nominal due times whose fire time has come, ascending; the stored one is
     /// always among what has come due.
     fn come_due(&self) -> Vec<Timestamp> {
-        let mut ask = WINDOW;
-        loop {
-            let mut due = self.schedule.last_until(self.first, self.now, self.first, ask);
-            let complete = due.len() < ask;
-            // With jitter, the newest may have come due but not yet be ready to fire.
-            while due.last().is_some_and(|t| {
-                *t != self.first && t.saturating_add(self.schedule.jitter_offset(*t)) > self.now
-            }) {
-                due.pop();
-            }
-            if due.is_empty() && !complete {
-                ask = ask.saturating_mul(2);
-                continue;
-            }
-            if complete && due.first() != Some(&self.first) {
-                // A grid that no longer holds the stored time (an edit elsewhere): it still counts.
-                due.insert(0, self.first);
-            }
-            return due;
+        let mut due = self.schedule.last_until(self.first, self.ready_until(), self.first, WINDOW);
+        if due.len() < WINDOW && due.first() != Some(&self.first) {
+            // A grid that does not hold the stored time (one given, or an edit elsewhere): it counts.
+            due.insert(0, self.first);
         }
+        due
+    }
+
+    /// Up to when everything due may also fire. With a jitter longer than the period a later occurrence
+    /// can be ready before an earlier one; it waits for it, so that each is accounted for in its turn.
+    fn ready_until(&self) -> Timestamp {
+        let jitter = self.job.definition.schedule.jitter;
+        if jitter.is_zero() {
+            return self.now;
+        }
+        // Offsets are below the jitter. Of those above, the first that is not ready is soon found.
+        let mut until = self.now.saturating_sub(jitter).max(self.first);
+        while let Some(t) = self.schedule.next_after(until, self.first).filter(|t| *t <= self.now) {
+            if due_with_jitter(self.schedule, t).fire_at > self.now {
+                break;
+            }
+            until = t;
+        }
+        until
     }
 
     /// What the misfire policy makes of the candidates; what it drops goes to the skipped.
