@@ -129,19 +129,29 @@ impl Planning<'_> {
         if window_starts > self.first {
             // More than the window holds: the older ones are one range.
             let before = Timestamp::from_millis(window_starts.as_millis() - 1);
-            let n = self.schedule.count_until(self.first, before, self.first, COUNT_CAP).n.max(1);
+            // The stored time counts, also beside the grid.
+            let second = Timestamp::from_millis(self.first.as_millis() + 1);
+            let n = 1 + self.schedule.count_until(second, before, self.first, COUNT_CAP).n;
             let last = self
                 .schedule
                 .last_until(self.first, before, self.first, 1)
                 .last()
                 .copied()
                 .unwrap_or(self.first);
-            sorted.candidates.push(Span { first: self.first, last, n });
+            let range = Span { first: self.first, last, n };
+            let requested = u64::from(sorted.skip_next) >= n;
             sorted.skip_next = sorted.skip_next.saturating_sub(u32::try_from(n).unwrap_or(u32::MAX));
             sorted.last = last;
+            if requested {
+                sorted.skipped.push((range, SkipReason::Requested, String::new()));
+            } else if let Some(why) = self.excluded_throughout(range, calendars) {
+                sorted.skipped.push((range, SkipReason::Excluded, why));
+            } else {
+                sorted.candidates.push(range);
+            }
         }
         // Neighbors with the same fate share a record, as long as no candidate lies between them.
-        let mut joins = false;
+        let mut joins = sorted.candidates.is_empty();
         for t in due {
             sorted.last = t;
             let fate = if sorted.skip_next > 0 {
@@ -159,6 +169,20 @@ impl Planning<'_> {
             };
         }
         sorted
+    }
+
+    /// Why the whole of a range is excluded; `None` also where it is too long to look.
+    fn excluded_throughout(&self, range: Span, calendars: &Calendars) -> Option<String> {
+        let why = self.schedule.excluded(range.first, calendars)?;
+        let mut t = range.first;
+        for _ in 0..COUNT_CAP {
+            match self.schedule.next_after(t, self.first).filter(|next| *next <= range.last) {
+                Some(next) => t = next,
+                None => return Some(why),
+            }
+            self.schedule.excluded(t, calendars)?;
+        }
+        None
     }
 
     /// The last [`WINDOW`] nominal due times whose fire time has come, ascending; the stored one is
