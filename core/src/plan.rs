@@ -246,12 +246,12 @@ impl Planning<'_> {
     fn decide(&self, targets: Vec<Span>, live: Live, plan: &mut Plan) {
         let limit = self.job.definition.schedule.limit.unwrap_or(u64::MAX);
         let Live { mut running, mut queued } = live;
-        for (i, target) in targets.into_iter().enumerate() {
+        for target in targets {
             if plan.n_fired >= limit {
-                return;
+                break;
             }
             let overlap = self.job.definition.overlap;
-            let disposition = if i > 0 {
+            let disposition = if plan.n_fired > self.job.n_fired {
                 // The rest of what `run all` asked for waits its turn.
                 Disposition::Queue
             } else if running < overlap.max_running() && (queued == 0 || matches!(overlap, Overlap::Skip)) {
