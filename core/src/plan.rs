@@ -277,6 +277,12 @@ impl Planning<'_> {
             }
             plan.records.push(self.record(target, disposition));
         }
+        if plan.n_fired >= limit {
+            // The schedule ends with the last that fires; what would come after is nothing to record.
+            let fired = plan.records.iter().filter(|r| !matches!(r.disposition, Disposition::Skip(..)));
+            let end = fired.map(|r| r.covers_until.unwrap_or(r.due_at)).max();
+            plan.records.retain(|r| Some(r.due_at) <= end);
+        }
     }
 
     fn record(&self, span: Span, disposition: Disposition) -> Planned {
