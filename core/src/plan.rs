@@ -231,7 +231,11 @@ impl Planning<'_> {
                 });
             }
             Misfire::RunAll { limit } => {
-                let keep_from = candidates.len().saturating_sub(limit.max(1) as usize);
+                let mut keep_from = candidates.len().saturating_sub(limit.max(1) as usize);
+                // Each runs on its own; a range older than the window can't.
+                if candidates.first().is_some_and(|span| span.n > 1) {
+                    keep_from = keep_from.max(1);
+                }
                 for span in candidates.drain(..keep_from) {
                     let why = "more were missed than the limit lets run".to_owned();
                     skip(&mut sorted.skipped, span, SkipReason::Misfire, why, true);
