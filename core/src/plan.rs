@@ -337,3 +337,8 @@ fn skip(
         _ => skipped.push((span, reason, detail)),
     }
 }
+
+#[cfg(test)]
+mod overlap_tests;
+#[cfg(test)]
+mod tests;
