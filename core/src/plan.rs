@@ -118,6 +118,12 @@ impl Planning<'_> {
         self.decide(targets, live, &mut plan);
         plan.records.sort_by_key(|r| r.due_at);
         plan.next = self.next(&plan, sorted.last);
+        if plan.next == NextDue::AfterCompletion {
+            // Nobody knows yet what comes after the last.
+            for record in plan.records.iter_mut().filter(|r| r.next_due_at > Some(sorted.last)) {
+                record.next_due_at = None;
+            }
+        }
         plan
     }
 

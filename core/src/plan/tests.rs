@@ -238,7 +238,8 @@ fn one_counted_from_completion_waits_for_it_only_if_something_starts() {
         from_completion: true,
     });
     let job = change(job(schedule), |d| d.overlap = Overlap::QueueOne);
-    assert_eq!(plan(&job, START).next, NextDue::AfterCompletion);
+    let started = plan(&job, START);
+    assert_eq!((&started.next, started.records[0].next_due_at), (&NextDue::AfterCompletion, None));
     for live in [Live { running: 1, queued: 0 }, Live { running: 1, queued: 1 }] {
         assert_eq!(next_minute(&plan_with(&job, live, START, &Calendars::default())), Some(1), "{live:?}");
     }
