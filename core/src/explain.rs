@@ -139,7 +139,8 @@ fn job_reasons(job: &Job, now: Timestamp) -> Vec<Reason> {
     }
     match job.due {
         Some(due) if due.fire_at > now => {
-            let text = format!("it is not due before {} (in {} s)", due.fire_at, due.fire_at.since(now).as_secs());
+            let text =
+                format!("it is not due before {} (in {} s)", due.fire_at, due.fire_at.since(now).as_secs());
             reasons.push(Reason::note("not_due", text));
         }
         Some(due) => {
