@@ -49,15 +49,12 @@ pub fn plan_faults(job: &Job, live: Live, now: Timestamp, calendars: &Calendars,
     let mut expected = Fates::new();
     let mut skip_next = job.skip_next;
     let mut candidates = Vec::new();
-    let mut skipped_one_by_one = 0;
     for t in &occurrences {
         if skip_next > 0 {
             skip_next -= 1;
             expected.entry("requested").or_default().1 += 1;
-            skipped_one_by_one += 1;
         } else if schedule.excluded(*t, calendars).is_some() {
             expected.entry("excluded").or_default().1 += 1;
-            skipped_one_by_one += 1;
         } else {
             candidates.push(*t);
         }
@@ -73,27 +70,7 @@ pub fn plan_faults(job: &Job, live: Live, now: Timestamp, calendars: &Calendars,
         expected.insert(name, (records, n));
     }
 
-    let mut found = Fates::new();
-    for record in &plan.records {
-        let name = match &record.disposition {
-            Disposition::Start => "start",
-            Disposition::Queue => "queue",
-            Disposition::Skip(reason, _) => reason.as_str(),
-        };
-        let fate = found.entry(name).or_default();
-        *fate = (fate.0 + 1, fate.1 + record.n_occurrences);
-    }
-    for name in ["start", "queue", "overlap", "requested", "excluded", "misfire"] {
-        let (want, have) = (expected.get(name).copied(), found.get(name).copied());
-        // Neighbors that share a fate may share a record, or not: then only occurrences count.
-        let same = match name {
-            "start" | "queue" | "overlap" => want == have,
-            _ => want.map(|w| w.1) == have.map(|h| h.1),
-        };
-        if !same {
-            faults.push(format!("{name}: (records, occurrences) {have:?}, not {want:?}"));
-        }
-    }
+    compare(&expected, plan, &mut faults);
     let limit = job.definition.schedule.limit.unwrap_or(u64::MAX);
     if n_fired < limit {
         for t in &occurrences {
@@ -115,15 +92,37 @@ pub fn plan_faults(job: &Job, live: Live, now: Timestamp, calendars: &Calendars,
         None => NextDue::Ended(EndReason::Exhausted),
     };
     if plan.next != next {
-        faults.push(format!(
-            "next is {:?}, not {next:?} (skipped one by one: {skipped_one_by_one})",
-            plan.next
-        ));
+        faults.push(format!("next is {:?}, not {next:?}", plan.next));
     }
     if plan.cancel_running && job.definition.overlap != Overlap::CancelRunning {
         faults.push("cancels what runs, and the policy does not say so".to_owned());
     }
     faults
+}
+
+/// Holds what the records of a plan make of the occurrences against what is expected.
+fn compare(expected: &Fates, plan: &Plan, faults: &mut Vec<String>) {
+    let mut found = Fates::new();
+    for record in &plan.records {
+        let name = match &record.disposition {
+            Disposition::Start => "start",
+            Disposition::Queue => "queue",
+            Disposition::Skip(reason, _) => reason.as_str(),
+        };
+        let fate = found.entry(name).or_default();
+        *fate = (fate.0 + 1, fate.1 + record.n_occurrences);
+    }
+    for name in ["start", "queue", "overlap", "requested", "excluded", "misfire"] {
+        let (want, have) = (expected.get(name).copied(), found.get(name).copied());
+        // Neighbors that share a fate may share a record, or not: then only occurrences count.
+        let same = match name {
+            "start" | "queue" | "overlap" => want == have,
+            _ => want.map(|w| w.1) == have.map(|h| h.1),
+        };
+        if !same {
+            faults.push(format!("{name}: (records, occurrences) {have:?}, not {want:?}"));
+        }
+    }
 }
 
 /// How many occurrences each thing to run stands for.

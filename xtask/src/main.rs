@@ -14,7 +14,8 @@ const USAGE: &str = "cargo xtask <command>
   test               everything that must hold: format, lints, tidiness, docs, and all tests
   tidy               who imports whom, file lengths, words that must not be there
   simulate [SEEDS]   the simulation with more seeds [100000]
-  mutants [NAME]     seed known bugs one by one and demand that the tests catch each
+  mutants [PART]     seed known bugs one by one (those with PART in their name) and demand that
+                     the tests catch each
   bench [NAME]       the benches, in release mode
   ci                 what CI runs: test, then a run of the README's first command";
 

@@ -1,8 +1,8 @@
 //! Does the net hold? Known bugs are seeded one by one into a copy of the project, and the tests must
 //! catch each.
 //!
-//! The list is `tests/mutants.json`: a name, a file, the text to replace and what to put there, and which
-//! tests are to catch it.
+//! The list is `tests/mutants.toml`: a name, a file, the text to replace and what to put there. The tests
+//! that are to catch it follow from the file; the cheapest come first, and the simulation last.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,24 +14,45 @@ use serde::Deserialize;
 use crate::steps::{Failure, cargo, say};
 
 #[derive(Deserialize)]
+struct List {
+    mutant: Vec<Mutant>,
+}
+
+#[derive(Deserialize)]
 struct Mutant {
     name: String,
     file: String,
     old: String,
     new: String,
+}
+
+impl Mutant {
     /// Packages and tests, as `cargo test` takes them; the first that fails has caught it.
-    caught_by: Vec<Vec<String>>,
+    fn nets(&self) -> &'static [&'static [&'static str]] {
+        if self.file.starts_with("stores/sqlite/") {
+            return &[
+                &["-p", "unified-scheduler-sqlite", "--test", "conformance"],
+                &["-p", "unified-scheduler-sqlite", "--test", "files"],
+            ];
+        }
+        &[
+            &["-p", "unified-scheduler-core", "--lib"],
+            &["-p", "unified-scheduler-conformance", "--test", "suite"],
+            &["-p", "unified-scheduler-tests", "--test", "simulation"],
+        ]
+    }
 }
 
 /// Seeds all bugs, or the one called `only`.
 pub(crate) fn run(root: &Path, only: Option<&str>) -> Result<(), Failure> {
-    let list = fs::read_to_string(root.join("tests/mutants.json"))
-        .map_err(|e| Failure::new(format!("tests/mutants.json: {e}")))?;
-    let mutants: Vec<Mutant> = serde_json::from_str(&list)
-        .map_err(|e| Failure::new(format!("tests/mutants.json can't be read: {e}")))?;
-    let chosen: Vec<&Mutant> = mutants.iter().filter(|m| only.is_none_or(|name| m.name == name)).collect();
+    let list = fs::read_to_string(root.join("tests/mutants.toml"))
+        .map_err(|e| Failure::new(format!("tests/mutants.toml: {e}")))?;
+    let list: List =
+        toml::from_str(&list).map_err(|e| Failure::new(format!("tests/mutants.toml can't be read: {e}")))?;
+    let chosen: Vec<&Mutant> =
+        list.mutant.iter().filter(|m| only.is_none_or(|part| m.name.contains(part))).collect();
     if chosen.is_empty() {
-        return Err(Failure::new("no such mutant in tests/mutants.json"));
+        return Err(Failure::new("no such mutant in tests/mutants.toml"));
     }
     let copy = root.join("target/mutants/tree");
     copy_tree(root, &copy)?;
@@ -70,10 +91,9 @@ fn seeded(root: &Path, copy: &Path, mutant: &Mutant) -> Result<Option<String>, F
         |text: &str| fs::write(&path, text).map_err(|e| Failure::new(format!("{}: {e}", mutant.file)));
     write(&original.replace(&mutant.old, &mutant.new))?;
     let mut caught = None;
-    for test in &mutant.caught_by {
-        let args: Vec<&str> = std::iter::once("test").chain(test.iter().map(String::as_str)).collect();
-        let build: Vec<&str> =
-            args.iter().copied().take_while(|arg| *arg != "--").chain(std::iter::once("--no-run")).collect();
+    for test in mutant.nets() {
+        let args: Vec<&str> = std::iter::once("test").chain(test.iter().copied()).collect();
+        let build: Vec<&str> = args.iter().copied().chain(std::iter::once("--no-run")).collect();
         if !quietly(root, copy, &build)? {
             write(&original)?;
             return Err(Failure::new(format!("{}: does not compile", mutant.name)));
@@ -93,7 +113,6 @@ fn quietly(root: &Path, copy: &Path, args: &[&str]) -> Result<bool, Failure> {
         .current_dir(copy)
         .env("CARGO_TARGET_DIR", root.join("target/mutants/build"))
         .env("SIM_SEEDS", "400")
-        .env("MUTANT", "1")
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let status = command.status().map_err(|e| Failure::new(format!("cargo test: {e}")))?;

@@ -1,7 +1,7 @@
 //! Opening a file: is it ours, is it on a disk of this machine, and with which settings.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OpenFlags};
@@ -46,8 +46,18 @@ pub(crate) fn open(config: &SqliteConfig, role: Role) -> Result<Connection> {
         }
     };
     let connection = connection.map_err(|e| Error::from(e).during("open").with("store", url()))?;
-    prepare(&connection, config, role).map_err(|e| Error::from(e).during("open").with("store", url()))?;
-    Ok(connection)
+    let began = Instant::now();
+    loop {
+        match prepare(&connection, config, role) {
+            Ok(()) => return Ok(connection),
+            // Two that change a new file's journal mode at once would wait for each other: then SQLite does
+            // not wait at all.
+            Err(error) if error.is_busy() && began.elapsed() < OPENING => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(error) => return Err(Error::from(error).during("open").with("store", url())),
+        }
+    }
 }
 
 fn prepare(connection: &Connection, config: &SqliteConfig, role: Role) -> Step<()> {
