@@ -33,7 +33,14 @@ impl App {
 
     /// The store; opened, and its schema brought up to date, at the first call.
     pub(crate) async fn store(&self) -> Result<&Arc<dyn Store>, Failure> {
-        Ok(self.store.get_or_try_init(|| unified_scheduler::connect(&self.url)).await?)
+        let scheme = self.url.split(':').next().unwrap_or_default();
+        let known = unified_scheduler::schemes().iter().any(|s| s.split(':').next() == Some(scheme));
+        let open = || unified_scheduler::connect(&self.url);
+        // What is no URL of a store is bad input; what can't be opened is no store.
+        self.store
+            .get_or_try_init(open)
+            .await
+            .map_err(|e| if known { Failure::Store(e) } else { Failure::Scheduler(e) })
     }
 
     /// Whether the store is this process alone, and gone with it.

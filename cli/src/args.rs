@@ -15,7 +15,7 @@ Exit codes:
   0   it went well
   1   the answer is no: verify found a problem, doctor a failure, or things are not as the command needs them
   2   bad usage or bad input: an unknown job, a schedule that can't be, a config with unknown keys
-  3   the store can't be reached, or can't be read
+  3   the store can't be opened, reached or read
   70  a defect of this program
 
 Examples:

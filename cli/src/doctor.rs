@@ -7,8 +7,8 @@ use unified_scheduler::store::{Check, CheckLevel};
 
 use crate::app::App;
 use crate::exit::{Answer, Failure};
-use crate::output::clean;
 use crate::output::color::Style;
+use crate::output::{clean, count};
 
 pub(crate) async fn run(app: &App) -> Result<Answer, Failure> {
     let checks = examine(&**app.store().await?, &SystemClock::new()).await;
@@ -33,9 +33,10 @@ fn show(app: &App, checks: &[Check]) -> Result<(), Failure> {
         let mark = app.out.paint.show(style, mark);
         app.out.line(format_args!("{mark} {:<width$}  {}", clean(&check.name), clean(&check.detail)))?;
     }
-    let count = |level| checks.iter().filter(|check| check.level == level).count();
-    let (warnings, failed) = (count(CheckLevel::Warning), count(CheckLevel::Failed));
-    let text = format!("{} checks, {warnings} warnings, {failed} failed", checks.len());
+    let of = |level| checks.iter().filter(|check| check.level == level).count();
+    let (warnings, failed) = (of(CheckLevel::Warning), of(CheckLevel::Failed));
+    let (checks, warnings) = (count(checks.len(), "check"), count(warnings, "warning"));
+    let text = format!("{checks}, {warnings}, {failed} failed");
     app.out.line(app.out.paint.show(Style::Dim, &text))
 }
 

@@ -10,7 +10,7 @@ use crate::exit::{Answer, Failure};
 use crate::output::color::Style;
 use crate::output::progress::Progress;
 use crate::output::table::{Cell, Table};
-use crate::output::time;
+use crate::output::{count, time};
 use crate::values::{When, when};
 
 /// What to look at.
@@ -55,11 +55,17 @@ pub(crate) async fn run(app: &App, args: VerifyArgs) -> Result<Answer, Failure> 
 fn show(app: &App, report: &VerifyReport, now: Timestamp) -> Result<(), Failure> {
     let paint = app.out.paint;
     app.out.line(format_args!(
-        "{} jobs, {} occurrences: {} started, {} skipped with a reason",
-        report.jobs, report.occurrences, report.started, report.skipped
+        "{}, {}: {} started, {} skipped with a reason",
+        count(report.jobs, "job"),
+        count(report.occurrences, "occurrence"),
+        report.started,
+        report.skipped
     ))?;
-    app.out
-        .line(format_args!("{} retries, {} attempts lost with their node", report.retries, report.lost))?;
+    app.out.line(format_args!(
+        "{} retried, {} lost with their node",
+        count(report.retries, "attempt"),
+        report.lost
+    ))?;
     if report.jobs_not_kept > 0 {
         let n = report.jobs_not_kept;
         app.out.line(format_args!("{n} jobs keep no full history, and prove nothing"))?;
@@ -68,8 +74,7 @@ fn show(app: &App, report: &VerifyReport, now: Timestamp) -> Result<(), Failure>
         app.out.line(paint.show(Style::Green, "nothing lost, nothing doubled"))?;
         return Ok(());
     }
-    let n = report.problems.len();
-    app.out.line(paint.show(Style::Red, &format!("{n} problem{}:", if n == 1 { "" } else { "s" })))?;
+    app.out.line(paint.show(Style::Red, &format!("{}:", count(report.problems.len(), "problem"))))?;
     let mut table = Table::new(&["job", "problem", "due", "detail", "execution"]);
     for problem in &report.problems {
         table.row(row(problem, now));

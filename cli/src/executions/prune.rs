@@ -6,6 +6,7 @@ use unified_scheduler::store::PruneRequest;
 use super::args::PruneArgs;
 use crate::app::App;
 use crate::exit::{Answer, Failure};
+use crate::output::count;
 use crate::output::progress::Progress;
 
 /// Small enough that nobody waits long for the write lock.
@@ -31,7 +32,7 @@ pub(crate) async fn prune(app: &App, args: PruneArgs) -> Result<Answer, Failure>
     if app.out.json {
         app.out.value(&json!({ "removed": removed }))?;
     } else {
-        app.out.line(format_args!("{removed} executions removed"))?;
+        app.out.line(format_args!("{} removed", count(removed, "execution")))?;
     }
     Ok(Answer::Yes)
 }

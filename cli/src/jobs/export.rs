@@ -10,8 +10,8 @@ use unified_scheduler::{Job, document};
 
 use crate::app::App;
 use crate::exit::{Answer, Failure};
-use crate::output::note;
 use crate::output::progress::Progress;
+use crate::output::{count, note};
 
 const PAGE: usize = 500;
 
@@ -30,7 +30,7 @@ pub(crate) async fn export(
                 |e: std::io::Error| Failure::input(format!("`{}` can't be written: {e}", path.display()));
             let mut file = BufWriter::new(File::create(&path).map_err(failed)?);
             file.write_all(text.as_bytes()).and_then(|()| file.flush()).map_err(failed)?;
-            note(format_args!("{} jobs written to {}", documents.len(), path.display()));
+            note(format_args!("{} written to {}", count(documents.len(), "job"), path.display()));
         }
         None => app.out.line(text.trim_end())?,
     }

@@ -35,15 +35,15 @@ pub(crate) fn relative(t: Timestamp, now: Timestamp) -> String {
     if ago < Duration::from_secs(1) { "now".to_owned() } else { format!("{} ago", rough(ago)) }
 }
 
-/// A duration in its two largest units: `1h30m`, `2d4h`, `1.5s`, `250ms`.
+/// A duration in its two largest units, cut: `1h30m`, `2d4h`, `1.5s`, `250ms`.
 pub(crate) fn rough(duration: Duration) -> String {
     let millis = duration.as_millis();
     let seconds = duration.as_secs();
     if millis < 1000 {
         return format!("{millis}ms");
     }
-    if seconds < 10 && !millis.is_multiple_of(1000) {
-        return format!("{:.1}s", duration.as_secs_f64());
+    if seconds < 10 && millis % 1000 >= 100 {
+        return format!("{seconds}.{}s", millis % 1000 / 100);
     }
     let units = [("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)];
     let first = units.iter().position(|(_, size)| seconds >= *size).unwrap_or(3);
@@ -68,6 +68,8 @@ mod tests {
             (0, "0ms"),
             (250, "250ms"),
             (1500, "1.5s"),
+            (2003, "2s"),
+            (9999, "9.9s"),
             (59_000, "59s"),
             (90_000, "1m30s"),
             (5_400_000, "1h30m"),

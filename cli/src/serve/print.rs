@@ -10,7 +10,7 @@ use unified_scheduler::{Event, Execution, ExecutionId, Status, Timestamp};
 use crate::executions::outcome;
 use crate::exit::Failure;
 use crate::output::color::Style;
-use crate::output::{Out, clean, cut, time};
+use crate::output::{Out, clean, count, cut, time};
 
 /// An execution that takes longer gets a line before it has ended.
 const LONG: Duration = Duration::from_secs(1);
@@ -59,7 +59,7 @@ impl<'a> Printer<'a> {
 
     /// How many executions ended, and how.
     pub(crate) fn summary(&self) -> String {
-        format!("{} executions went well, {} did not", self.well, self.badly)
+        format!("{} went well, {} did not", count(self.well, "execution"), self.badly)
     }
 
     /// Shows one event.

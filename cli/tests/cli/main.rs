@@ -1,0 +1,7 @@
+//! The command as its users run it: the real binary, on stores of its own.
+
+mod common;
+mod import;
+mod jobs;
+mod serve;
+mod store;
