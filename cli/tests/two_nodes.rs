@@ -144,7 +144,7 @@ async fn executions(store: &dyn Store, job: &Job) -> Vec<Execution> {
         let last: Option<ExecutionId> = page.last().map(|row| row.id);
         all.extend(page);
         match last {
-            Some(last) if all.len() % 500 == 0 => query.after = Some(last),
+            Some(last) if all.len().is_multiple_of(500) => query.after = Some(last),
             _ => return all,
         }
     }

@@ -285,7 +285,8 @@ mod tests {
         let never = Retry::never();
         let wish = |status| Ending { retry_after: Some(3 * SECOND), ..end(status) };
         let safe = |ending| Ending { retry_safe: true, ..ending };
-        let table: Vec<(&str, &Retry, Ending, Option<(u32, u32, u64)>)> = vec![
+        type Row<'a> = (&'a str, &'a Retry, Ending, Option<(u32, u32, u64)>);
+        let table: Vec<Row<'_>> = vec![
             ("well", &all, end(Status::Success), None),
             ("in part", &all, end(Status::Partial), None),
             ("called off", &all, end(Status::Cancelled), None),

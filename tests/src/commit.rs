@@ -159,6 +159,10 @@ impl Witness {
                     .violate(format!("I17 {now}: the end of {id} moved {:?} to {:?}", before.due, after.due));
             }
             let failures = match completion.status {
+                // A node that stops says nothing about the job.
+                Status::Failed if completion.reason.as_deref() == Some("interrupted") => {
+                    before.failures_in_row
+                }
                 Status::Failed | Status::Timeout | Status::Lost => before.failures_in_row + 1,
                 Status::Skipped | Status::Cancelled => before.failures_in_row,
                 _ => 0,

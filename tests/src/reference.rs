@@ -176,10 +176,14 @@ pub fn retry_after(
     if let Some(wait) = ending.retry_after {
         return Some((retries + 1, crashes, wait, wait));
     }
+    let kind = ending.error.as_ref().map(|failure| failure.kind.as_str());
     let wanted = match ending.status {
         Status::Lost => {
             let again = policy.on_lost && crashes + 1 < policy.crash_limit;
             return again.then_some((retries, crashes + 1, Duration::ZERO, Duration::ZERO));
+        }
+        Status::Failed if policy.on_lost && kind == Some("interrupted") => {
+            return Some((retries, crashes, Duration::ZERO, Duration::ZERO));
         }
         Status::Failed => policy.on_failure,
         Status::Timeout => policy.on_timeout,
