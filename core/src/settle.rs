@@ -226,6 +226,9 @@ mod tests {
     use crate::store::{Disposition, NodeRef, Planned};
     use crate::{Epoch, JobId};
 
+    /// A name, a policy, an end, and what comes next: retries, crashes, seconds until then.
+    type NextRow<'a> = (&'a str, &'a Retry, Ending, Option<(u32, u32, u64)>);
+
     const NOW: Timestamp = Timestamp::from_secs(1_767_225_600);
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -285,8 +288,7 @@ mod tests {
         let never = Retry::never();
         let wish = |status| Ending { retry_after: Some(3 * SECOND), ..end(status) };
         let safe = |ending| Ending { retry_safe: true, ..ending };
-        type Row<'a> = (&'a str, &'a Retry, Ending, Option<(u32, u32, u64)>);
-        let table: Vec<Row<'_>> = vec![
+        let table: Vec<NextRow<'_>> = vec![
             ("well", &all, end(Status::Success), None),
             ("in part", &all, end(Status::Partial), None),
             ("called off", &all, end(Status::Cancelled), None),

@@ -186,6 +186,7 @@ impl Witness {
         let mut ending = Ending::new(completion.status, completion.ended_at);
         let wish = completion.error.as_ref().and_then(|e| e.message.strip_prefix("again in ")?.parse().ok());
         ending.retry_after = wish.map(Duration::from_secs);
+        ending.error.clone_from(&completion.error);
         let expected = reference::retry_after(&job.definition.retry, execution, &ending);
         let retry = completion.retry.as_ref();
         let mut model = self.model();
