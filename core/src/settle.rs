@@ -268,7 +268,9 @@ mod tests {
     }
 
     /// The next attempt: retries and crashes before it, and the seconds until it.
-    fn next(job: &Job, execution: &Execution, ending: Ending) -> Option<(u32, u32, u64)> {
+    type Next = (u32, u32, u64);
+
+    fn next(job: &Job, execution: &Execution, ending: Ending) -> Option<Next> {
         let ended_at = ending.ended_at;
         let retry = settled(job, execution, ending).retry?;
         assert_eq!((retry.attempt, retry.root_id), (execution.attempt + 1, execution.root_id));
@@ -287,7 +289,7 @@ mod tests {
         let never = Retry::never();
         let wish = |status| Ending { retry_after: Some(3 * SECOND), ..end(status) };
         let safe = |ending| Ending { retry_safe: true, ..ending };
-        let table: Vec<(&str, &Retry, Ending, Option<(u32, u32, u64)>)> = vec![
+        let table: Vec<(&str, &Retry, Ending, Option<Next>)> = vec![
             ("well", &all, end(Status::Success), None),
             ("in part", &all, end(Status::Partial), None),
             ("called off", &all, end(Status::Cancelled), None),
