@@ -38,7 +38,7 @@ pub(crate) struct Cli {
 /// What every command takes.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// URL of the store [default: the config's, else sqlite://unified-scheduler.db]
+    /// URL of the store [default: the config's, else `sqlite://unified-scheduler.db`]
     #[arg(long, global = true, value_name = "URL", env = "UNIFIED_SCHEDULER_STORE", hide_env_values = true)]
     pub(crate) store: Option<String>,
     /// Settings in TOML; docs/unified-scheduler.example.toml shows all of them
@@ -55,7 +55,7 @@ pub(crate) struct Global {
 /// Whether to color.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ColorChoice {
-    /// Where a terminal is, unless NO_COLOR is set.
+    /// Where a terminal is, unless `NO_COLOR` is set.
     Auto,
     /// In any case.
     Always,

@@ -3,6 +3,7 @@
 //! a record, and what was lost with the killed process is run again.
 //!
 //! Real time is what this tests.
+#![cfg(test)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -142,7 +143,7 @@ async fn executions(store: &dyn Store, job: &Job) -> Vec<Execution> {
         let last: Option<ExecutionId> = page.last().map(|row| row.id);
         all.extend(page);
         match last {
-            Some(last) if all.len() % 500 == 0 => query.after = Some(last),
+            Some(last) if all.len().is_multiple_of(500) => query.after = Some(last),
             _ => return all,
         }
     }

@@ -18,7 +18,7 @@ use crate::{import, registry};
 pub(crate) struct AddArgs {
     /// Its name; no other job has it
     name: String,
-    /// What it runs: a built-in template (command, webhook_trigger, example_log, example_flaky), or, with
+    /// What it runs: a built-in template (`command`, `webhook_trigger`, `example_log`, `example_flaky`), or, with
     /// --unchecked, a handler of your own program
     #[arg(long, short, value_name = "TYPE")]
     template: String,

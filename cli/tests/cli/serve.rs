@@ -13,7 +13,7 @@ fn add(place: &Place, name: &str, more: &[&str]) {
     place.run(&args).well();
 }
 
-fn of<'a>(job: &'a str) -> impl Fn(&Value) -> bool + 'a {
+fn of(job: &str) -> impl Fn(&Value) -> bool {
     move |event| event["execution"]["job_name"] == job
 }
 
