@@ -5,6 +5,8 @@
 //! Real time is what this tests.
 #![cfg(test)]
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -207,3 +207,69 @@ fn open_reasons(job: &Job, open: &[Execution], now: Timestamp) -> Vec<Reason> {
     }
     reasons
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{Fixture, MINUTE, at, definition};
+    use crate::schedule::Schedule;
+
+    async fn explained(fixture: &Fixture, id: &crate::JobId) -> Explanation {
+        explain(&*fixture.store, &fixture.job(id).await).await.unwrap()
+    }
+
+    fn codes(explanation: &Explanation) -> Vec<&str> {
+        explanation.reasons.iter().map(|reason| reason.code.as_str()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_job_that_is_well_is_told_when_it_runs_next() {
+        let fixture = Fixture::new().await;
+        let id = fixture.jobs.create(definition("job", Schedule::every(MINUTE))).await.unwrap().id;
+        assert_eq!(codes(&explained(&fixture, &id).await), ["due"]);
+        fixture.run_through(0..=7).await;
+        let well = explained(&fixture, &id).await;
+        assert_eq!((codes(&well), well.will_run), (vec!["not_due"], true));
+        assert_eq!((well.next[0].due, well.next.len(), well.last.len()), (at(8), 5, 5));
+        assert_eq!(well.schedule, "every minute");
+    }
+
+    #[tokio::test]
+    async fn whatever_keeps_a_job_from_running_is_told() {
+        let mut fixture = Fixture::new().await;
+        let id = fixture.jobs.create(definition("job", Schedule::every(MINUTE).limit(3))).await.unwrap().id;
+        let batch = fixture.claim().await;
+        assert_eq!(codes(&explained(&fixture, &id).await), ["not_due", "overlap"]);
+        fixture.go_to(1);
+        fixture.claim().await;
+        assert_eq!(codes(&explained(&fixture, &id).await), ["not_due", "overlap", "last_skipped"]);
+        fixture.end(&batch, Status::Success).await;
+        fixture.jobs.skip_next(&id, 1).await.unwrap();
+        fixture.clock.advance(MINUTE / 2);
+        fixture.jobs.run(&id, crate::RunOptions::default()).await.unwrap();
+        let waiting = explained(&fixture, &id).await;
+        assert_eq!((codes(&waiting), waiting.will_run), (vec!["not_due", "skip_next", "pending"], true));
+        fixture.jobs.disable(&id).await.unwrap();
+        let disabled = explained(&fixture, &id).await;
+        assert_eq!((codes(&disabled)[0], disabled.will_run), ("disabled", false));
+        fixture.jobs.enable(&id).await.unwrap();
+        fixture.run_through(2..=9).await;
+        let ended = explained(&fixture, &id).await;
+        assert_eq!((codes(&ended)[0], ended.will_run, ended.next.len()), ("limit", false, 0));
+        let other = crate::JobDefinition::new("other", "unknown", Schedule::manual());
+        let other = fixture.jobs.create(other).await.unwrap().id;
+        assert_eq!(codes(&explained(&fixture, &other).await), ["manual", "no_handler"]);
+        fixture.crash().await;
+        fixture.store.leave(&fixture.node).await.unwrap();
+        assert_eq!(codes(&explained(&fixture, &other).await), ["manual", "no_node"]);
+    }
+
+    #[tokio::test]
+    async fn an_excluded_occurrence_is_told_before_it_comes() {
+        let fixture = Fixture::new().await;
+        let id = fixture.jobs.create(definition("job", Schedule::every(MINUTE))).await.unwrap().id;
+        fixture.jobs.skip_date(&id, "2026-01-01").await.unwrap();
+        let explanation = explained(&fixture, &id).await;
+        assert_eq!((codes(&explanation), explanation.will_run), (vec!["due", "excluded"], true));
+    }
+}

@@ -545,3 +545,6 @@ fn future_due(job: &Job, now: Timestamp) -> (Option<Due>, Option<EndReason>) {
         None => (None, (!schedule.is_manual()).then_some(job.ended.unwrap_or(EndReason::Exhausted))),
     }
 }
+
+#[cfg(test)]
+mod tests;

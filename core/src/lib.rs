@@ -10,6 +10,8 @@ pub mod error;
 pub mod event;
 pub mod execution;
 pub mod explain;
+#[cfg(test)]
+mod fixture;
 pub mod handler;
 pub mod id;
 pub mod job;

@@ -125,9 +125,11 @@ impl Planning<'_> {
         self.decide(targets, live, &mut plan);
         plan.records.sort_by_key(|r| r.due_at);
         plan.next = self.next(&plan, sorted.last);
-        if let (NextDue::AfterCompletion, Some(last)) = (&plan.next, plan.records.last_mut()) {
-            // Known only when the execution has ended.
-            last.next_due_at = None;
+        if plan.next == NextDue::AfterCompletion {
+            // Nobody knows yet what comes after the last.
+            for record in plan.records.iter_mut().filter(|r| r.next_due_at > Some(sorted.last)) {
+                record.next_due_at = None;
+            }
         }
         plan
     }
@@ -140,19 +142,29 @@ impl Planning<'_> {
         if window_starts > self.first {
             // More than the window holds: the older ones are one range.
             let before = Timestamp::from_millis(window_starts.as_millis() - 1);
-            let n = self.schedule.count_until(self.first, before, self.first, COUNT_CAP).n.max(1);
+            // The stored time counts, also beside the grid.
+            let second = Timestamp::from_millis(self.first.as_millis() + 1);
+            let n = 1 + self.schedule.count_until(second, before, self.first, COUNT_CAP).n;
             let last = self
                 .schedule
                 .last_until(self.first, before, self.first, 1)
                 .last()
                 .copied()
                 .unwrap_or(self.first);
-            sorted.candidates.push(Span { first: self.first, last, n });
+            let range = Span { first: self.first, last, n };
+            let requested = u64::from(sorted.skip_next) >= n;
             sorted.skip_next = sorted.skip_next.saturating_sub(u32::try_from(n).unwrap_or(u32::MAX));
             sorted.last = last;
+            if requested {
+                sorted.skipped.push((range, SkipReason::Requested, String::new()));
+            } else if let Some(why) = self.excluded_throughout(range, calendars) {
+                sorted.skipped.push((range, SkipReason::Excluded, why));
+            } else {
+                sorted.candidates.push(range);
+            }
         }
         // Neighbors with the same fate share a record, as long as no candidate lies between them.
-        let mut joins = false;
+        let mut joins = sorted.candidates.is_empty();
         for t in due {
             sorted.last = t;
             let fate = if sorted.skip_next > 0 {
@@ -172,29 +184,47 @@ impl Planning<'_> {
         sorted
     }
 
+    /// Why the whole of a range is excluded; `None` also where it is too long to look.
+    fn excluded_throughout(&self, range: Span, calendars: &Calendars) -> Option<String> {
+        let why = self.schedule.excluded(range.first, calendars)?;
+        let mut t = range.first;
+        for _ in 0..COUNT_CAP {
+            match self.schedule.next_after(t, self.first).filter(|next| *next <= range.last) {
+                Some(next) => t = next,
+                None => return Some(why),
+            }
+            self.schedule.excluded(t, calendars)?;
+        }
+        None
+    }
+
     /// The last [`WINDOW`] nominal due times whose fire time has come, ascending; the stored one is
     /// always among what has come due.
     fn come_due(&self) -> Vec<Timestamp> {
-        let mut ask = WINDOW;
-        loop {
-            let mut due = self.schedule.last_until(self.first, self.now, self.first, ask);
-            let complete = due.len() < ask;
-            // With jitter, the newest may have come due but not yet be ready to fire.
-            while due.last().is_some_and(|t| {
-                *t != self.first && t.saturating_add(self.schedule.jitter_offset(*t)) > self.now
-            }) {
-                due.pop();
-            }
-            if due.is_empty() && !complete {
-                ask = ask.saturating_mul(2);
-                continue;
-            }
-            if complete && due.first() != Some(&self.first) {
-                // A grid that no longer holds the stored time (an edit elsewhere): it still counts.
-                due.insert(0, self.first);
-            }
-            return due;
+        let mut due = self.schedule.last_until(self.first, self.ready_until(), self.first, WINDOW);
+        if due.len() < WINDOW && due.first() != Some(&self.first) {
+            // A grid that does not hold the stored time (one given, or an edit elsewhere): it counts.
+            due.insert(0, self.first);
         }
+        due
+    }
+
+    /// Up to when everything due may also fire. With a jitter longer than the period a later occurrence
+    /// can be ready before an earlier one; it waits for it, so that each is accounted for in its turn.
+    fn ready_until(&self) -> Timestamp {
+        let jitter = self.job.definition.schedule.jitter;
+        if jitter.is_zero() {
+            return self.now;
+        }
+        // Offsets are below the jitter. Of those above, the first that is not ready is soon found.
+        let mut until = self.now.saturating_sub(jitter).max(self.first);
+        while let Some(t) = self.schedule.next_after(until, self.first).filter(|t| *t <= self.now) {
+            if due_with_jitter(self.schedule, t).fire_at > self.now {
+                break;
+            }
+            until = t;
+        }
+        until
     }
 
     /// What the misfire policy makes of the candidates; what it drops goes to the skipped.
@@ -214,7 +244,11 @@ impl Planning<'_> {
                 });
             }
             Misfire::RunAll { limit } => {
-                let keep_from = candidates.len().saturating_sub(limit.max(1) as usize);
+                let mut keep_from = candidates.len().saturating_sub(limit.max(1) as usize);
+                // Each runs on its own; a range older than the window can't.
+                if candidates.first().is_some_and(|span| span.n > 1) {
+                    keep_from = keep_from.max(1);
+                }
                 for span in candidates.drain(..keep_from) {
                     let why = "more were missed than the limit lets run".to_owned();
                     skip(&mut sorted.skipped, span, SkipReason::Misfire, why, true);
@@ -229,12 +263,12 @@ impl Planning<'_> {
     fn decide(&self, targets: Vec<Span>, live: Live, plan: &mut Plan) {
         let limit = self.job.definition.schedule.limit.unwrap_or(u64::MAX);
         let Live { mut running, mut queued } = live;
-        for (i, target) in targets.into_iter().enumerate() {
+        for target in targets {
             if plan.n_fired >= limit {
-                return;
+                break;
             }
             let overlap = self.job.definition.overlap;
-            let disposition = if i > 0 {
+            let disposition = if plan.n_fired > self.job.n_fired {
                 // The rest of what `run all` asked for waits its turn.
                 Disposition::Queue
             } else if running < overlap.max_running() && (queued == 0 || matches!(overlap, Overlap::Skip)) {
@@ -259,6 +293,12 @@ impl Planning<'_> {
                 plan.n_fired += 1;
             }
             plan.records.push(self.record(target, disposition));
+        }
+        if plan.n_fired >= limit {
+            // The schedule ends with the last that fires; what would come after is nothing to record.
+            let fired = plan.records.iter().filter(|r| !matches!(r.disposition, Disposition::Skip(..)));
+            let end = fired.map(|r| r.covers_until.unwrap_or(r.due_at)).max();
+            plan.records.retain(|r| Some(r.due_at) <= end);
         }
     }
 
@@ -310,3 +350,8 @@ fn skip(
         _ => skipped.push((span, reason, detail)),
     }
 }
+
+#[cfg(test)]
+mod overlap_tests;
+#[cfg(test)]
+mod tests;

@@ -144,3 +144,106 @@ impl std::fmt::Debug for Registry {
         f.debug_set().entries(self.names()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use serde_json::json;
+
+    use super::*;
+    use crate::context::Context;
+    use crate::handler::{HandlerError, Outcome};
+
+    struct Schema(Value);
+
+    #[async_trait]
+    impl Template for Schema {
+        fn metadata(&self) -> TemplateMetadata {
+            let parameters_schema = self.0.clone();
+            TemplateMetadata { parameters_schema, ..TemplateMetadata::new("schema", "Schema") }
+        }
+
+        fn check(&self, _: &mut Map<String, Value>) -> Vec<Fault> {
+            Vec::new()
+        }
+
+        async fn run(&self, _: Context) -> Result<Outcome, HandlerError> {
+            Ok(().into())
+        }
+    }
+
+    fn faults(schema: Value, parameters: Value) -> Vec<Fault> {
+        let registry = Registry::new();
+        registry.template(Arc::new(Schema(schema))).unwrap();
+        let Value::Object(mut parameters) = parameters else { panic!("an object") };
+        let before = parameters.clone();
+        let faults = registry.check("schema", &mut parameters).err().unwrap_or_default();
+        assert_eq!(parameters, before, "parameters that are refused stay as they are");
+        faults
+    }
+
+    #[test]
+    fn a_fault_of_the_schema_names_the_field_and_never_the_value() {
+        const SECRET: &str = "hush-hush";
+        let rules = [
+            json!({"type": "integer"}),
+            json!({"pattern": "^[0-9]+$"}),
+            json!({"maxLength": 2}),
+            json!({"minLength": 20}),
+            json!({"enum": ["a", "b"]}),
+            json!({"const": "a"}),
+            json!({"format": "email", "type": "number"}),
+            json!({"not": {}}),
+            json!({"anyOf": [{"type": "null"}, {"type": "number"}]}),
+            json!({"oneOf": [{"type": "string"}, {"minLength": 1}]}),
+            json!(false),
+        ];
+        for rule in rules {
+            let schema = json!({"properties": {"a": {"properties": {"b": rule}}}});
+            let found = faults(schema, json!({"a": {"b": SECRET}}));
+            assert_eq!(found.len(), 1, "{rule}: {found:?}");
+            assert_eq!(found[0].field, "parameters.a.b", "{rule}");
+            assert!(!found[0].to_string().contains(SECRET), "{rule}: {}", found[0]);
+        }
+    }
+
+    #[test]
+    fn a_fault_about_a_whole_object_does_not_show_what_is_in_it() {
+        for schema in [
+            json!({"required": ["other"]}),
+            json!({"maxProperties": 0}),
+            json!({"additionalProperties": false}),
+            json!({"properties": {"list": {"uniqueItems": true}}}),
+            json!({"properties": {"list": {"contains": {"type": "number"}}}}),
+            json!({"properties": {"list": {"items": false}}}),
+            json!({"properties": {"list": {"prefixItems": [true], "unevaluatedItems": false}}}),
+            json!({"dependentRequired": {"list": ["other"]}}),
+            json!({"propertyNames": {"maxLength": 2}}),
+        ] {
+            let found = faults(schema.clone(), json!({"list": ["hush-hush", "hush-hush"]}));
+            assert!(!found.is_empty(), "{schema}");
+            for fault in found {
+                assert!(!fault.to_string().contains("hush"), "{schema}: {fault}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_schema_that_is_none_is_refused() {
+        let error = Registry::new().template(Arc::new(Schema(json!({"type": "text"})))).unwrap_err();
+        assert!(error.to_string().contains("`schema`"), "{error}");
+    }
+
+    #[test]
+    fn one_of_the_same_name_takes_the_place_of_the_other() {
+        let registry = Registry::new();
+        assert!(!registry.handler("job", |_| async {}));
+        assert!(registry.handler("job", |_| async {}));
+        assert!(!registry.template(Arc::new(Schema(json!({})))).unwrap());
+        assert_eq!(registry.templates().len(), 1);
+        assert!(registry.metadata("job").is_none() && registry.get("job").is_some());
+        assert!(registry.remove("job") && !registry.remove("job"));
+        let unknown = registry.check("job", &mut Map::new()).unwrap_err();
+        assert_eq!(unknown[0].help, "there are schema");
+    }
+}

@@ -189,7 +189,32 @@ fn rate(successful: u64, finished: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::rate;
+    use super::*;
+    use crate::fixture::{Fixture, MINUTE, definition};
+    use crate::schedule::Schedule;
+
+    #[tokio::test]
+    async fn a_store_is_told_without_a_scheduler() {
+        let fixture = Fixture::new().await;
+        let id = fixture.jobs.create(definition("job", Schedule::every(MINUTE))).await.unwrap().id;
+        fixture.jobs.create(definition("other", Schedule::manual())).await.unwrap();
+        fixture.run_at(0).await;
+        fixture.go_to(1);
+        fixture.end(&fixture.claim().await, Status::Failed).await;
+        fixture.go_to(3);
+        let late = of_store(&*fixture.store).await.unwrap();
+        assert_eq!(late.scheduler.status, Activity::Active);
+        assert!((late.scheduler.oldest_due_seconds - 60.0).abs() < f64::EPSILON);
+        fixture.claim().await;
+        fixture.jobs.disable(&id).await.unwrap();
+        fixture.store.leave(&fixture.node).await.unwrap();
+        let report = of_store(&*fixture.store).await.unwrap();
+        assert_eq!((report.scheduler.status, report.scheduler.nodes_alive), (Activity::Stopped, 0));
+        assert_eq!(report.jobs, JobTotals { total: 2, enabled: 1, disabled: 1, faulty: 0 });
+        let executions = report.executions;
+        assert_eq!((executions.total, executions.successful, executions.failed), (3, 1, 1));
+        assert_eq!((executions.running, executions.success_rate.as_str()), (1, "50.0%"));
+    }
 
     #[test]
     fn a_rate_counts_what_has_finished() {

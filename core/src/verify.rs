@@ -7,6 +7,7 @@
 //! Where the record comes from the definition that the job still has, the schedule is asked too: whether
 //! the next occurrence is right, and whether the record stands for as many as it says.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -20,8 +21,11 @@ use crate::schedule::CompiledSchedule;
 use crate::store::{AuditEntry, AuditQuery, ExecutionQuery, ExecutionSort, JobQuery, JobSort, Store};
 use crate::time::Timestamp;
 
-/// The action of the audit entry that a job begins with.
+/// The action of the audit entry that a job begins with; again, when a job of the same id follows.
 const CREATED: &str = "created";
+
+/// The action of the audit entry that a job ends with.
+const DELETED: &str = "deleted";
 
 /// How long after a job was made its first record may be made and still count as at once.
 const SLACK: Duration = Duration::from_mins(1);
@@ -217,7 +221,12 @@ async fn moves(store: &dyn Store, job: &Job) -> Result<Vec<AuditEntry>> {
 struct Chain<'a> {
     job: &'a Job,
     schedule: Option<&'a CompiledSchedule>,
-    moves: std::iter::Peekable<std::vec::IntoIter<AuditEntry>>,
+    /// What was done to the job, oldest first, from what is not accounted for on.
+    moves: VecDeque<AuditEntry>,
+    /// The last version that is known. What was claimed from a later one came during the walk.
+    newest: i64,
+    /// Whether it is known where the job was before; not of the first record of a period.
+    begun: bool,
     /// What the next record must be for; `None` while that is not known.
     expected: Option<Timestamp>,
     /// Up to where the last started record stands.
@@ -232,7 +241,9 @@ impl<'a> Chain<'a> {
         Self {
             job,
             schedule: job.definition.compiled().ok(),
-            moves: moves.into_iter().peekable(),
+            newest: moves.iter().map(|entry| entry.version).max().unwrap_or(0).max(job.version),
+            moves: moves.into(),
+            begun: false,
             expected: None,
             covered: None,
             current: None,
@@ -241,6 +252,9 @@ impl<'a> Chain<'a> {
     }
 
     fn add(&mut self, execution: &Execution, around: &Surroundings) {
+        if execution.version > self.newest {
+            return;
+        }
         self.check_owner(execution, around);
         if execution.status == Status::Lost {
             self.report.lost += 1;
@@ -263,9 +277,10 @@ impl<'a> Chain<'a> {
 
     /// Starts from the job's first occurrence, if its first records must still be there.
     fn begin(&mut self, around: &Surroundings) {
-        if let Some(entry) = self.moves.next_if(|entry| entry.action == CREATED)
+        if let Some(entry) = self.moves.pop_front_if(|entry| entry.action == CREATED)
             && entry.at.saturating_add(SLACK) >= around.history_from
         {
+            self.begun = true;
             self.expected = entry.due_after;
         }
     }
@@ -275,11 +290,7 @@ impl<'a> Chain<'a> {
         let Some(last) = last else { return };
         let policy = &self.job.definition.retry;
         let retries = policy.explicit && policy.on_lost && last.crashes + 1 < policy.crash_limit;
-        if last.status == Status::Lost
-            && retries
-            && !last.cancel_requested
-            && last.version == self.job.version
-        {
+        if last.status == Status::Lost && retries && !last.cancel_requested && self.is_current(last) {
             let detail = format!("attempt {} was lost, and there is no attempt after it", last.attempt);
             self.problem(ProblemKind::RetryMissing, last, detail);
         }
@@ -303,48 +314,58 @@ impl<'a> Chain<'a> {
             }
             return;
         }
-        if let Some(expected) = self.expected {
-            if !self.follow(execution.due_at) {
-                let detail = format!("no record from {expected} up to {}", execution.due_at);
-                self.problem_at(ProblemKind::Hole, Some(expected), None, detail);
-            }
-        } else if let Some(place) =
-            self.moves.clone().position(|entry| entry.due_after == Some(execution.due_at))
-        {
-            // The edit that gave the job this occurrence, and those before it, are done with.
-            self.moves.nth(place);
+        self.move_up_to(execution);
+        if let Some(expected) = self.expected.filter(|expected| *expected != execution.due_at) {
+            self.hole(expected, execution.due_at);
         }
+        self.begun = true;
         self.covered = Some(execution.last_due_at());
         self.expected = execution.next_due_at;
         self.check_schedule(execution);
     }
 
-    /// Whether edits lead from what is expected to `due_at`; consumes those that do.
-    fn follow(&mut self, due_at: Timestamp) -> bool {
-        let mut unknown = false;
-        loop {
-            if self.expected == Some(due_at) {
-                return true;
-            }
-            let expected = self.expected;
-            let applies = |entry: &AuditEntry| {
-                let rearmed = entry.due_before.is_none() && entry.action != CREATED;
-                unknown || entry.due_before == expected || rearmed
-            };
-            // Entries of before the period don't fit, and are passed over.
-            while self.moves.next_if(|entry| !applies(entry)).is_some() {}
-            let Some(entry) = self.moves.next() else { return false };
-            // Without one after, the job did not fire from then on; it may keep its place or get another.
-            unknown = entry.due_after.is_none();
-            self.expected = entry.due_after.or(self.expected);
+    /// Applies what was done to the job before a record was made. Versions tell the order, not times: a
+    /// claim and an edit may share an instant. Only where the job was deleted and made again they begin anew.
+    fn move_up_to(&mut self, execution: &Execution) {
+        let made = self.moves.iter().rposition(|entry| {
+            let fits = entry.due_after == Some(execution.due_at) || self.expected != Some(execution.due_at);
+            let before = entry.at < execution.created_at || entry.at == execution.created_at && fits;
+            entry.action == CREATED && before
+        });
+        let before = made.map_or(0, |place| place + 1);
+        for entry in self.moves.drain(..before).collect::<Vec<_>>() {
+            self.move_by(&entry);
+        }
+        let of_this_life = |entry: &mut AuditEntry| {
+            entry.version <= execution.version && entry.action != DELETED && entry.action != CREATED
+        };
+        while let Some(entry) = self.moves.pop_front_if(of_this_life) {
+            self.move_by(&entry);
         }
     }
 
+    /// Applies one entry: the job must be where the records have left it, and goes on from where it was put.
+    /// One that no longer fires is expected nowhere until it does again.
+    fn move_by(&mut self, entry: &AuditEntry) {
+        if !self.begun {
+            return;
+        }
+        if let (Some(expected), Some(found)) = (self.expected, entry.due_before)
+            && found > expected
+        {
+            self.hole(expected, found);
+        }
+        self.expected = entry.due_after;
+    }
+
+    /// Whether a record was made from the definition that the job still has.
+    fn is_current(&self, execution: &Execution) -> bool {
+        execution.version == self.job.version && execution.created_at >= self.job.created_at
+    }
+
     fn check_schedule(&mut self, execution: &Execution) {
-        let Some(schedule) = self.schedule.filter(|_| execution.version == self.job.version) else { return };
+        let Some(schedule) = self.schedule.filter(|_| self.is_current(execution)) else { return };
         if schedule.from_completion().is_some() {
-            // What comes next is known only when it has ended.
-            self.expected = None;
             return;
         }
         let next = schedule.next_after(execution.last_due_at(), execution.due_at);
@@ -356,11 +377,13 @@ impl<'a> Chain<'a> {
             );
             self.problem(ProblemKind::Hole, execution, detail);
         }
-        let count = schedule.count_until(execution.due_at, execution.last_due_at(), execution.due_at, 10_000);
+        // The first counts also beside the grid: a due time that was given with the job.
+        let second = Timestamp::from_millis(execution.due_at.as_millis() + 1);
+        let after = schedule.count_until(second, execution.last_due_at(), execution.due_at, 10_000);
         // What was skipped in between has records of its own, so fewer is right, and more is not.
-        if count.exact && execution.n_occurrences > count.n {
+        if after.exact && execution.n_occurrences > after.n + 1 {
             let detail =
-                format!("it stands for {} occurrences; there were {}", execution.n_occurrences, count.n);
+                format!("it stands for {} occurrences; there were {}", execution.n_occurrences, after.n + 1);
             self.problem(ProblemKind::Miscounted, execution, detail);
         }
     }
@@ -378,6 +401,9 @@ impl<'a> Chain<'a> {
     fn end(mut self, now: Timestamp) {
         let last = self.current.take();
         self.check_retried(last.as_ref());
+        for entry in std::mem::take(&mut self.moves) {
+            self.move_by(&entry);
+        }
         let Some(expected) = self.expected else { return };
         let Some(due) = self.job.due else {
             let manual = self.schedule.is_some_and(CompiledSchedule::is_manual);
@@ -388,14 +414,14 @@ impl<'a> Chain<'a> {
             return;
         };
         // One that does not count may be moved by edits, which then say only that it does not.
-        if self.job.is_scheduled()
-            && due.due_at > expected
-            && !self.follow(due.due_at)
-            && self.expected.is_some_and(|e| e <= now)
-        {
-            let detail = format!("no record from {expected} up to {}", due.due_at);
-            self.problem_at(ProblemKind::Hole, Some(expected), None, detail);
+        if self.job.is_scheduled() && due.due_at > expected && expected <= now {
+            self.hole(expected, due.due_at);
         }
+    }
+
+    fn hole(&mut self, from: Timestamp, to: Timestamp) {
+        let detail = format!("no record from {from} up to {to}");
+        self.problem_at(ProblemKind::Hole, Some(from), None, detail);
     }
 
     fn problem(&mut self, kind: ProblemKind, execution: &Execution, detail: String) {
@@ -423,3 +449,6 @@ impl<'a> Chain<'a> {
 fn show(t: Option<Timestamp>) -> String {
     t.map_or_else(|| "nothing".to_owned(), |t| t.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -159,6 +159,10 @@ impl Witness {
                     .violate(format!("I17 {now}: the end of {id} moved {:?} to {:?}", before.due, after.due));
             }
             let failures = match completion.status {
+                // A node that stops says nothing about the job.
+                Status::Failed if completion.reason.as_deref() == Some("interrupted") => {
+                    before.failures_in_row
+                }
                 Status::Failed | Status::Timeout | Status::Lost => before.failures_in_row + 1,
                 Status::Skipped | Status::Cancelled => before.failures_in_row,
                 _ => 0,
@@ -182,6 +186,7 @@ impl Witness {
         let mut ending = Ending::new(completion.status, completion.ended_at);
         let wish = completion.error.as_ref().and_then(|e| e.message.strip_prefix("again in ")?.parse().ok());
         ending.retry_after = wish.map(Duration::from_secs);
+        ending.error.clone_from(&completion.error);
         let expected = reference::retry_after(&job.definition.retry, execution, &ending);
         let retry = completion.retry.as_ref();
         let mut model = self.model();

@@ -306,7 +306,8 @@ impl Model {
             return kept
                 .then(|| format!("I1 the occurrence {}@{} has a second execution", new.job_id, new.due_at));
         }
-        if new.attempt != 1 + new.retries + new.crashes && new.trigger != Trigger::Manual {
+        // What a stopping node hands back is neither a retry nor a crash.
+        if new.attempt < 1 + new.retries + new.crashes && new.trigger != Trigger::Manual {
             return Some(format!("I16 attempt {} after {} and {}", new.attempt, new.retries, new.crashes));
         }
         None

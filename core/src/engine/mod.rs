@@ -15,6 +15,8 @@
 //! executions until they can be written, and asks again with growing waits.
 
 pub(crate) mod events;
+#[cfg(test)]
+mod faulty;
 pub(crate) mod health;
 pub(crate) mod janitor;
 pub(crate) mod membership;
@@ -24,6 +26,8 @@ pub(crate) mod recorder;
 pub(crate) mod runner;
 pub(crate) mod runtimes;
 pub(crate) mod store_clock;
+#[cfg(test)]
+mod tests;
 pub(crate) mod ticker;
 
 use std::future::Future;

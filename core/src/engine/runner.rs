@@ -19,7 +19,7 @@ use crate::event::Event;
 use crate::execution::Status;
 use crate::handler::{Handler, HandlerError, Outcome};
 use crate::secret;
-use crate::settle::Ending;
+use crate::settle::{Ending, INTERRUPTED};
 use crate::store::{Claimed, NodeRef};
 
 /// Takes a claimed execution in and starts it in a task of its own.
@@ -169,7 +169,7 @@ fn ending(stop: Option<StopReason>, answer: Option<Result<Outcome, HandlerError>
             ending
         }
         (Some(StopReason::Shutdown), _) => {
-            Ending::new(Status::Failed, now).error("interrupted", "the scheduler stopped while it ran")
+            Ending::new(Status::Failed, now).error(INTERRUPTED, "the scheduler stopped while it ran")
         }
         (Some(_), answer) => {
             let mut ending = Ending::new(Status::Cancelled, now);
@@ -183,7 +183,7 @@ fn ending(stop: Option<StopReason>, answer: Option<Result<Outcome, HandlerError>
             ending.error = Some(error.failure);
             ending
         }
-        (None, None) => Ending::new(Status::Failed, now).error("interrupted", "its task was dropped"),
+        (None, None) => Ending::new(Status::Failed, now).error(INTERRUPTED, "its task was dropped"),
     };
     if ending.status.class() == crate::execution::StatusClass::Bad && ending.error.is_none() {
         ending.error = ending.result.as_ref().map(|result| crate::execution::Failure {

@@ -144,7 +144,7 @@ pub struct Planned {
     pub covers_until: Option<Timestamp>,
     /// How many it stands for, at least.
     pub n_occurrences: u64,
-    /// The nominal due time after it.
+    /// The nominal due time after it; `None` too while it is counted from an end that is to come.
     pub next_due_at: Option<Timestamp>,
     /// What becomes of it.
     pub disposition: Disposition,

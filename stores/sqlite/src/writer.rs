@@ -133,7 +133,9 @@ impl Writer {
         if alone && answers.iter().any(|answer| answer.failed) {
             // Fails too when SQLite has rolled back by itself.
             drop(self.session.execute("ROLLBACK", []));
-            answers.into_iter().for_each(|answer| (answer.send)(None));
+            for answer in answers {
+                (answer.send)(None);
+            }
             return;
         }
         match self.commit(hint) {
