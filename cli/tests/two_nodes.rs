@@ -3,7 +3,6 @@
 //! a record, and what was lost with the killed process is run again.
 //!
 //! Real time is what this tests.
-#![cfg(test)]
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 

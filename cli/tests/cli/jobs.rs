@@ -156,6 +156,16 @@ fn what_can_not_run_is_refused_with_its_place() {
 }
 
 #[test]
+fn a_chain_names_its_job_by_id_or_name() {
+    let place = place_with("load", &["--manual"]);
+    let id = place.json(&["jobs", "show", "load"])["id"].clone();
+    let add = ["jobs", "add", "extract", "-t", "example_log", "--every", "1h", "--then", "load"];
+    place.run(&[add.as_slice(), &["--on-failure", "nobody"]].concat()).well();
+    let chains = json!([{"on": "success", "job": id}, {"on": "failure", "job": "nobody"}]);
+    assert_eq!(place.json(&["jobs", "show", "extract"])["chains"], chains);
+}
+
+#[test]
 fn a_handler_of_another_program_is_taken_unchecked() {
     let place = Place::new();
     place.run(&["jobs", "add", "mail", "-t", "send_mail", "--every", "1h", "--unchecked"]).well();
