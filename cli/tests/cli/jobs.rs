@@ -1,6 +1,6 @@
 //! Jobs on the command line: made, changed, listed, and refused with all that is wrong.
 
-use crate::common::Place;
+use crate::place::Place;
 use serde_json::json;
 
 fn place_with(name: &str, more: &[&str]) -> Place {

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
-use crate::common::Place;
+use crate::place::Place;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 

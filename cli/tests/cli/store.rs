@@ -2,7 +2,7 @@
 
 use std::io::{Seek as _, SeekFrom, Write as _};
 
-use crate::common::Place;
+use crate::place::Place;
 use serde_json::json;
 
 #[test]
