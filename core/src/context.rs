@@ -1,6 +1,6 @@
 //! What a handler is given: which execution it runs, its parameters, its log and its token.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::execution::{Execution, Level, LogLine, Progress, Trigger};
 use crate::id::{Epoch, ExecutionId, JobId};
 use crate::job::Job;
+use crate::secret;
 use crate::store::Store;
 use crate::time::Timestamp;
 
@@ -28,7 +29,8 @@ pub struct Context(Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) execution: Execution,
     pub(crate) job: Job,
-    parameters: Map<String, Value>,
+    /// Set once, before the handler starts.
+    parameters: OnceLock<Map<String, Value>>,
     token: CancellationToken,
     clock: Arc<dyn Clock>,
     store_clock: Arc<StoreClock>,
@@ -53,7 +55,6 @@ impl Context {
     pub(crate) fn new(
         execution: Execution,
         job: Job,
-        parameters: Map<String, Value>,
         clock: Arc<dyn Clock>,
         store_clock: Arc<StoreClock>,
         store: Arc<dyn Store>,
@@ -62,7 +63,7 @@ impl Context {
         Self(Arc::new(Inner {
             execution,
             job,
-            parameters,
+            parameters: OnceLock::new(),
             token: CancellationToken::new(),
             clock,
             store_clock,
@@ -119,17 +120,29 @@ impl Context {
 
     /// The parameters, secrets resolved.
     pub fn parameters(&self) -> &Map<String, Value> {
-        &self.0.parameters
+        self.0.parameters.get_or_init(Map::new)
+    }
+
+    pub(crate) fn set_parameters(&self, resolved: Map<String, Value>) {
+        // Set once for each execution; a second time changes nothing.
+        let _ = self.0.parameters.set(resolved);
     }
 
     /// The parameters as a type of the handler's own.
     ///
     /// # Errors
     ///
-    /// [`crate::ErrorKind::Invalid`] when they don't fit it.
+    /// [`crate::ErrorKind::Invalid`] when they don't fit it; without the details when secrets are among
+    /// them, since those details hold values.
     pub fn parse<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_value(Value::Object(self.0.parameters.clone()))
-            .map_err(|e| crate::Error::invalid(format!("the parameters don't fit: {e}")))
+        serde_json::from_value(Value::Object(self.parameters().clone())).map_err(|e| {
+            let given = self.0.execution.parameters.as_ref();
+            let secret = secret::is_in(&self.0.job.definition.parameters)
+                || given.and_then(Value::as_object).is_some_and(secret::is_in);
+            let details =
+                if secret { "secrets are among them, so no more is said".to_owned() } else { e.to_string() };
+            crate::Error::invalid(format!("the parameters don't fit: {details}"))
+        })
     }
 
     /// The same for every attempt at one occurrence, and for no other: give it to outside systems, so

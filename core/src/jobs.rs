@@ -11,7 +11,7 @@ use crate::execution::{Execution, Status, Trigger};
 use crate::id::{ExecutionId, IdSource, JobId};
 use crate::job::{Definition, Due, EndReason, Job, JobDefinition, due_with_jitter, first_due};
 use crate::registry::Registry;
-use crate::schedule::Calendar;
+use crate::schedule::{Calendar, Recurrence};
 use crate::store::{
     ConflictKind, CreateJobs, CreateOutcome, JobQuery, NewExecution, Page, Reset, Store, TriggerOutcome,
     TriggerRequest, UpdateJob, UpdateOutcome,
@@ -185,8 +185,8 @@ impl Jobs {
         self.store.list_jobs(query).await
     }
 
-    /// Changes a job's definition. A schedule that stays as it is keeps its due time; another one starts
-    /// anew. A job that was set aside, or had ended, is taken up again.
+    /// Changes a job's definition. A recurrence that stays as it is keeps its due time; another one
+    /// starts anew. A job that was set aside, or had ended, is taken up again.
     ///
     /// # Errors
     ///
@@ -203,8 +203,8 @@ impl Jobs {
             let mut edit = UpdateJob::new(job, &*self.actor, "updated");
             if definition.schedule != job.definition.schedule || job.fault.is_some() {
                 let fresh = Definition::new(job.id.clone(), definition.clone());
-                edit.due = Some(due_from(&fresh, now));
-                edit.reset.n_fired = definition.schedule != job.definition.schedule;
+                edit.due = Some(due_after_edit(job, &fresh, now));
+                edit.reset.n_fired = definition.schedule.recurrence != job.definition.schedule.recurrence;
             }
             edit.reset.fault = true;
             edit.unique_name = definition.name != job.definition.name;
@@ -401,7 +401,11 @@ impl Jobs {
             nonce: format!("retry:{id}"),
             parameters: execution.parameters,
         };
-        self.trigger(again, Some(format!("retry:{id}")), false).await
+        let retried = self.trigger(again, Some(format!("retry:{id}")), false).await?;
+        if retried.id == new_id {
+            return Ok(retried);
+        }
+        Err(Error::conflict("it was retried before").with("execution_id", retried.id))
     }
 
     async fn trigger(
@@ -523,6 +527,26 @@ impl Jobs {
         if let Some(events) = &self.events {
             events.tell(|| Event::JobChanged { job_id: id.clone(), action: action.to_owned() });
         }
+    }
+}
+
+/// The next occurrence of a job that is edited at `now`. Where only bounds, jitter, limit or exclusions
+/// change, the grid stays, and so does what is due already. Otherwise the schedule starts anew; an
+/// interval with its first period still to come.
+fn due_after_edit(job: &Job, fresh: &Definition, now: Timestamp) -> (Option<Due>, Option<EndReason>) {
+    let (old, new) = (&job.definition.schedule, &fresh.schedule);
+    let Ok(schedule) = fresh.compiled() else { return (None, None) };
+    let same_grid = old.recurrence == new.recurrence && old.start == new.start;
+    let stays = |due: &Due| same_grid && new.end.is_none_or(|end| due.due_at <= end);
+    if let Some(due) = job.due.filter(stays) {
+        return (Some(due_with_jitter(schedule, due.due_at)), None);
+    }
+    match new.recurrence {
+        Recurrence::Interval { anchor: None, .. } if new.start.is_none_or(|start| start <= now) => {
+            let next = schedule.next_after(now, now).map(|due_at| due_with_jitter(schedule, due_at));
+            (next, next.is_none().then_some(EndReason::Exhausted))
+        }
+        _ => due_from(fresh, now),
     }
 }
 

@@ -13,6 +13,7 @@
 //!    starts, waits or is skipped.
 //! 5. The next due time follows from the last occurrence accounted for, never from now.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use crate::execution::{Execution, SkipReason};
@@ -56,7 +57,16 @@ impl Planner for EnginePlanner {
             // A due time that came from an earlier schedule of the job: there is nothing to do for it.
             (Ok(schedule), Some(_)) if schedule.is_manual() => unchanged(job, NextDue::AfterCompletion),
             (Ok(schedule), Some(due)) => {
-                Planning { ids: &self.ids, job, schedule, first: due.due_at, now }.plan(live, calendars)
+                let planning = Planning { ids: &self.ids, job, schedule, first: due.due_at, now };
+                // A defect that one job brings out must not end the node that meets it.
+                std::panic::catch_unwind(AssertUnwindSafe(|| planning.plan(live, calendars))).unwrap_or_else(
+                    |_| {
+                        unchanged(
+                            job,
+                            NextDue::SetAside("planning it panicked, which is a defect".to_owned()),
+                        )
+                    },
+                )
             }
             (Ok(_), None) => unchanged(job, NextDue::Ended(EndReason::Exhausted)),
             (Err(faults), _) => {
@@ -230,16 +240,20 @@ impl Planning<'_> {
     /// What the misfire policy makes of the candidates; what it drops goes to the skipped.
     fn targets(&self, sorted: &mut Sorted) -> Vec<Span> {
         let mut candidates = std::mem::take(&mut sorted.candidates);
-        let late = |span: &Span| self.now.since(span.last);
+        // By when it could fire, not by when it was due: jitter is no lateness.
+        let late = |span: &Span| self.now.since(due_with_jitter(self.schedule, span.last).fire_at);
         match self.job.definition.misfire {
             Misfire::RunOnce => {}
             Misfire::Skip { grace } => {
+                // With jitter, one that is kept may lie between two that are not.
+                let mut joins = false;
                 candidates.retain(|span| {
                     let keep = late(span) <= grace;
                     if !keep {
                         let why = "later than its grace".to_owned();
-                        skip(&mut sorted.skipped, *span, SkipReason::Misfire, why, true);
+                        skip(&mut sorted.skipped, *span, SkipReason::Misfire, why, joins);
                     }
+                    joins = !keep;
                     keep
                 });
             }

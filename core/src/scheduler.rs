@@ -1,5 +1,6 @@
 //! The scheduler: one node, its jobs, and what it can be asked.
 
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use crate::builder::SchedulerBuilder;
 use crate::engine::Engine;
+use crate::engine::caught::supervised;
 use crate::engine::janitor;
 use crate::engine::membership::Membership;
 use crate::engine::owned::StopReason;
@@ -55,6 +57,8 @@ pub struct Scheduler(Arc<Running>);
 struct Running {
     engine: Arc<Engine>,
     loops: Mutex<Vec<JoinHandle<()>>>,
+    /// Whether it has been stopped; held while it is being stopped.
+    stopped: tokio::sync::Mutex<bool>,
 }
 
 impl Scheduler {
@@ -71,12 +75,12 @@ impl Scheduler {
     /// Starts the loops. Called by the builder when everything is registered.
     pub(crate) fn launch(engine: Arc<Engine>, recorder: Recorder) -> Self {
         let loops = vec![
-            engine.runtimes.spawn_loop(Membership::new(Arc::clone(&engine)).run()),
-            engine.runtimes.spawn_loop(Ticker::new(Arc::clone(&engine)).run()),
-            engine.runtimes.spawn_loop(recorder.run()),
-            engine.runtimes.spawn_loop(janitor::run(Arc::clone(&engine))),
+            spawn(&engine, "membership", Membership::new(Arc::clone(&engine)).run()),
+            spawn(&engine, "ticker", Ticker::new(Arc::clone(&engine)).run()),
+            spawn(&engine, "recorder", recorder.run()),
+            spawn(&engine, "janitor", janitor::run(Arc::clone(&engine))),
         ];
-        Self(Arc::new(Running { engine, loops: Mutex::new(loops) }))
+        Self(Arc::new(Running { engine, loops: Mutex::new(loops), stopped: tokio::sync::Mutex::new(false) }))
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {
@@ -192,12 +196,13 @@ impl Scheduler {
 
     /// Stops: nothing new is claimed from this instant; what runs may end within `grace`, then is asked
     /// to stop and recorded as interrupted; then the node leaves. Returns when all is written; without a
-    /// store that answers, after `grace` and some seconds. A second call waits for nothing.
+    /// store that answers, after `grace` and some seconds. A second call waits for the same end.
     ///
-    /// Cancelling this future leaves the scheduler stopping, and not yet stopped.
+    /// Cancelling this future leaves the scheduler stopping, and not yet stopped; a later call goes on.
     pub async fn stop_within(&self, grace: Duration) {
         let engine = self.engine();
-        if engine.stopping.is_cancelled() {
+        let mut stopped = self.0.stopped.lock().await;
+        if *stopped {
             return;
         }
         engine.stopping.cancel();
@@ -222,11 +227,16 @@ impl Scheduler {
         engine.ended.cancel();
         let loops = std::mem::take(&mut *self.0.loops.lock().unwrap_or_else(PoisonError::into_inner));
         for task in loops {
-            // An error means that it was aborted or panicked; it has ended either way.
+            // An error means that it was aborted; it has ended either way.
             let _ = task.await;
+        }
+        // What an answer brought that came while the node left belongs to others now.
+        for running in engine.owned.all() {
+            running.stop(StopReason::LeaseLost);
         }
         engine.events.tell(|| Event::Stopped);
         engine.runtimes.shut_down();
+        *stopped = true;
     }
 
     /// Waits until this node owns nothing; `false` when `grace` is over before.
@@ -247,6 +257,14 @@ impl Scheduler {
     pub fn kill(&self) {
         self.0.end();
     }
+}
+
+fn spawn(
+    engine: &Arc<Engine>,
+    name: &'static str,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> JoinHandle<()> {
+    engine.runtimes.spawn_loop(supervised(Arc::clone(engine), name, work))
 }
 
 impl Running {

@@ -30,6 +30,20 @@ pub fn resolve(parameters: &Map<String, Value>, secrets: &dyn Secrets) -> Result
     parameters.iter().map(|(k, v)| Ok((k.clone(), resolve_value(v, secrets)?))).collect()
 }
 
+/// Whether a reference to a secret is among the parameters.
+pub fn is_in(parameters: &Map<String, Value>) -> bool {
+    let refers = |value: &Value| match value {
+        Value::Object(map) => map.contains_key("$secret") || is_in(map),
+        Value::Array(items) => items.iter().any(|item| match item {
+            Value::Object(map) => map.contains_key("$secret") || is_in(map),
+            Value::Array(_) => true,
+            _ => false,
+        }),
+        _ => false,
+    };
+    parameters.values().any(refers)
+}
+
 fn resolve_value(value: &Value, secrets: &dyn Secrets) -> Result<Value> {
     match value {
         Value::Object(map) => match (map.len(), map.get("$secret")) {

@@ -139,7 +139,9 @@ impl Witness {
         let job_is_there = self.job(&completion.job_id).is_some();
         if let Some(new) = retry {
             self.touch(&new.id);
-            if self.row(&new.id).is_some() != job_is_there {
+            // What somebody has called off is not tried again, although its node did not know.
+            let wanted = job_is_there && !row.execution.cancel_requested;
+            if self.row(&new.id).is_some() != wanted {
                 self.model().violate(format!("I12 the retry of {id} is not as it should be"));
             }
         }
@@ -317,6 +319,13 @@ impl Witness {
         Ok(outcome)
     }
 
+    fn touch_open(&self, job: &JobId) {
+        let open: Vec<ExecutionId> = self.model().open.get(job).into_iter().flatten().copied().collect();
+        for id in &open {
+            self.touch(id);
+        }
+    }
+
     pub(crate) fn update_job(&self, request: UpdateJob) -> Result<UpdateOutcome> {
         let (id, version) = (request.id.clone(), request.expected_version);
         let known = self.model().jobs.get(&id).map(|job| job.version);
@@ -326,6 +335,8 @@ impl Witness {
             self.model().violate(format!("I18 an edit of version {version} of {known:?}: {outcome:?}"));
         }
         self.touch_job(&id);
+        // What waits gets the job's new handler and priority.
+        self.touch_open(&id);
         let now = self.now();
         self.model().trace(&format!("edit {now} {id} {version} {updated}"));
         Ok(outcome)
@@ -334,10 +345,7 @@ impl Witness {
     pub(crate) fn delete_job(&self, id: &JobId, actor: &str) -> Result<bool> {
         let answer = at_once(self.store.delete_job(id, actor))?;
         self.touch_job(id);
-        let open: Vec<ExecutionId> = self.model().open.get(id).into_iter().flatten().copied().collect();
-        for id in &open {
-            self.touch(id);
-        }
+        self.touch_open(id);
         let live = self.model().live(id);
         if live.queued > 0 {
             self.model().violate(format!("I20 {id} is deleted, and something of it waits"));

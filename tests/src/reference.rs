@@ -60,7 +60,8 @@ pub fn plan_faults(job: &Job, live: Live, now: Timestamp, calendars: &Calendars,
         }
     }
     let n_candidates = candidates.len() as u64;
-    let targets = targets(job.definition.misfire, &candidates, now);
+    let late = |t: &Timestamp| now.since(due_with_jitter(schedule, *t).fire_at);
+    let targets = targets(job.definition.misfire, &candidates.iter().map(late).collect::<Vec<_>>());
     let n_kept: u64 = targets.iter().sum();
     if n_kept < n_candidates {
         expected.entry("misfire").or_default().1 += n_candidates - n_kept;
@@ -145,13 +146,13 @@ fn found_in(plan: &Plan) -> Fates {
     found
 }
 
-/// How many occurrences each thing to run stands for.
-fn targets(misfire: Misfire, candidates: &[Timestamp], now: Timestamp) -> Vec<u64> {
+/// How many occurrences each thing to run stands for, from how late each candidate is.
+fn targets(misfire: Misfire, candidates: &[Duration]) -> Vec<u64> {
     let n = candidates.len() as u64;
     let one = |n: u64| if n == 0 { Vec::new() } else { vec![n] };
     match misfire {
         Misfire::RunOnce => one(n),
-        Misfire::Skip { grace } => one(candidates.iter().filter(|t| now.since(**t) <= grace).count() as u64),
+        Misfire::Skip { grace } => one(candidates.iter().filter(|late| **late <= grace).count() as u64),
         Misfire::RunAll { limit } => vec![1; usize::try_from(n.min(u64::from(limit))).unwrap_or(0)],
     }
 }

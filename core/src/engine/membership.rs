@@ -15,6 +15,7 @@ use super::owned::StopReason;
 use crate::event::Event;
 use crate::id::NodeId;
 use crate::store::{HeartbeatOutcome, HeartbeatRequest, JoinRequest, NodeRef, ReapRequest};
+use crate::time::Timestamp;
 
 /// How many executions one call reaps, at most.
 const REAP_BATCH: usize = 500;
@@ -26,6 +27,8 @@ pub(crate) struct Membership {
     /// Since when, by the steady clock, every call has been answered.
     contact_since: Option<Duration>,
     failures: u32,
+    /// When the last heartbeat that was answered was sent, and the store's clock in its answer.
+    last_beat: Option<(Duration, Timestamp)>,
 }
 
 /// What one heartbeat said.
@@ -38,7 +41,7 @@ enum Beat {
 impl Membership {
     pub(crate) fn new(engine: Arc<Engine>) -> Self {
         let id = engine.ids.node(&engine.options.node_name);
-        Self { engine, id, contact_since: None, failures: 0 }
+        Self { engine, id, contact_since: None, failures: 0, last_beat: None }
     }
 
     /// Keeps the node a member until the engine ends.
@@ -109,10 +112,9 @@ impl Membership {
                 Beat::Renewed { overdue } => {
                     let steady = self.engine.clock.steady();
                     let contact = self.contact_since.map_or(Duration::ZERO, |t| steady.saturating_sub(t));
-                    if overdue && contact >= lease {
-                        self.reap().await;
-                    }
-                    lease / 3
+                    self.engine.wake.notify_one();
+                    // One batch between two heartbeats: a long reaping must not cost the reaper's own lease.
+                    if overdue && contact >= lease && self.reap().await { Duration::ZERO } else { lease / 3 }
                 }
             };
         }
@@ -122,8 +124,14 @@ impl Membership {
         let engine = &self.engine;
         let request = HeartbeatRequest { node: node.clone(), ttl: engine.options.lease, info: engine.info() };
         let asked = engine.clock.steady();
-        match engine.call("heartbeat", engine.store.heartbeat(request)).await {
+        // An answer that never comes must leave time to ask again before the lease is over.
+        let deadline = engine.options.call_timeout.min(engine.options.lease / 3);
+        match engine.call_within(deadline, "heartbeat", engine.store.heartbeat(request)).await {
             Ok(HeartbeatOutcome::Renewed { now, cancel, overdue }) => {
+                if self.stood_still(asked, now) {
+                    self.contact_since = None;
+                }
+                self.last_beat = Some((asked, now));
                 engine.learn_clock(now, asked);
                 self.contact_since.get_or_insert(asked);
                 self.failures = 0;
@@ -146,11 +154,21 @@ impl Membership {
         }
     }
 
-    /// Ends what dead nodes left, until nothing is left or a call fails.
-    async fn reap(&self) {
+    /// Whether this node, or the store's clock, has jumped since the last heartbeat: a machine that was
+    /// suspended, a clock that was set. Others may have stood still as well, and are only waking up.
+    fn stood_still(&self, asked: Duration, now: Timestamp) -> bool {
+        let Some((last_asked, last_now)) = self.last_beat else { return false };
+        let lease = self.engine.options.lease;
+        let here = asked.saturating_sub(last_asked);
+        here > lease || now.since(last_now) > here.saturating_add(lease / 3) || now < last_now
+    }
+
+    /// Ends a batch of what dead nodes left; answers whether there may be more.
+    async fn reap(&self) -> bool {
         let engine = &self.engine;
         let request = ReapRequest { grace: Duration::ZERO, limit: REAP_BATCH };
-        while let Ok(reaped) = engine.call("reap", engine.store.reap(request, &engine.planner)).await {
+        let reaped = engine.call("reap", engine.store.reap(request, &engine.planner)).await;
+        reaped.is_ok_and(|reaped| {
             for node in reaped.nodes {
                 tracing::warn!(node = %node.id, epoch = %node.epoch, "found dead");
                 engine.events.tell(|| Event::NodeDied { node_id: node.id });
@@ -161,9 +179,7 @@ impl Membership {
                     .events
                     .tell(|| Event::ExecutionEnded { execution: Box::new(execution), retry_at: None });
             }
-            if !reaped.more || engine.ended.is_cancelled() {
-                return;
-            }
-        }
+            reaped.more
+        })
     }
 }

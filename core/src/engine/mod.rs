@@ -14,6 +14,7 @@
 //! When the store is away the engine is degraded: it goes on running what it has, keeps the ends of
 //! executions until they can be written, and asks again with growing waits.
 
+pub(crate) mod caught;
 pub(crate) mod events;
 #[cfg(test)]
 mod faulty;
@@ -39,7 +40,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::IdSource;
 use crate::plan::EnginePlanner;
 use crate::registry::Registry;
@@ -150,18 +151,30 @@ impl Engine {
         operation: &'static str,
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let deadline = self.clock.sleep(self.options.call_timeout);
+        self.call_within(self.options.call_timeout, operation, call).await
+    }
+
+    /// [`Self::call`] with another deadline.
+    pub(crate) async fn call_within<T>(
+        &self,
+        timeout: Duration,
+        operation: &'static str,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let deadline = self.clock.sleep(timeout);
         let answer = tokio::select! {
             biased;
             answer = call => answer.map_err(|e| e.during(operation)),
             () = deadline => {
-                let seconds = self.options.call_timeout.as_secs_f64();
+                let seconds = timeout.as_secs_f64();
                 Err(Error::unavailable(format!("no answer from the store within {seconds} s")).during(operation))
             }
         };
         match &answer {
             Ok(_) => self.health.reached(self),
-            Err(e) if e.is_retryable() => self.health.failed(self, e),
+            Err(e) if e.is_retryable() || matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Internal) => {
+                self.health.failed(self, e);
+            }
             Err(_) => {}
         }
         answer

@@ -47,15 +47,16 @@ impl Recorder {
             tokio::select! {
                 biased;
                 () = engine.ended.cancelled() => return,
+                // Before the ends, which may come without a pause; it is ready only now and then.
+                () = &mut report => {
+                    self.report().await;
+                    report = Box::pin(report_due());
+                }
                 n = self.finished.recv_many(&mut batch, engine.options.record_batch) => {
                     if n == 0 {
                         return;
                     }
                     self.record(&mut batch).await;
-                }
-                () = &mut report => {
-                    self.report().await;
-                    report = Box::pin(report_due());
                 }
             }
         }
@@ -102,18 +103,20 @@ impl Recorder {
     }
 
     async fn write_alone(&self, node: &NodeRef, owner: Arc<Running>, mut completion: Completion) {
-        let mut answer = self.complete(node, std::slice::from_ref(&completion)).await;
-        if let Err(error) = &answer
-            && error.kind() != ErrorKind::Stopped
-        {
-            tracing::error!(%error, execution_id = %completion.execution_id, "a result can't be stored");
-            simplify(&mut completion, error);
-            answer = self.complete(node, std::slice::from_ref(&completion)).await;
-        }
-        match answer {
-            Ok(outcomes) => self.tell(&[owner], vec![completion], outcomes),
-            Err(error) => {
-                tracing::error!(%error, execution_id = %completion.execution_id, "its end is not recorded");
+        let mut failures = 0;
+        loop {
+            match self.complete(node, std::slice::from_ref(&completion)).await {
+                Ok(outcomes) => return self.tell(&[owner], vec![completion], outcomes),
+                Err(error) if error.kind() == ErrorKind::Stopped => return,
+                Err(error) => {
+                    // Kept, in its plainest form, until the store takes it or the node ends.
+                    tracing::error!(%error, execution_id = %completion.execution_id, "an end can't be stored");
+                    simplify(&mut completion, &error);
+                    failures += 1;
+                    if !self.engine.sleep(self.engine.backoff(failures)).await {
+                        return;
+                    }
+                }
             }
         }
     }

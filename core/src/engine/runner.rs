@@ -8,10 +8,10 @@
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use super::Engine;
+use super::caught::caught;
 use super::owned::{Running, StopReason};
 use super::recorder::Finished;
 use crate::context::Context;
@@ -27,23 +27,13 @@ pub(crate) fn start(engine: &Arc<Engine>, node: &NodeRef, claimed: Claimed) {
     // Found by a node that lost the reply of its claim, and by then there was nothing to run any more.
     let gone = claimed.is_of_deleted_job();
     let Claimed { execution, job } = claimed;
-    let given = match &execution.parameters {
-        Some(serde_json::Value::Object(map)) => map,
-        _ => &job.definition.parameters,
-    };
-    let resolved = secret::resolve(given, &*engine.secrets);
     let handler = engine.registry.get(&execution.handler);
     let retry_safe = engine.registry.metadata(&execution.handler).is_some_and(|m| m.retry_safe);
     let cancelled_before = execution.cancel_requested;
     engine.events.tell(|| Event::ExecutionStarted { execution: Box::new(execution.clone()) });
-    let (parameters, unresolved) = match resolved {
-        Ok(parameters) => (parameters, None),
-        Err(error) => (serde_json::Map::new(), Some(HandlerError::from(error))),
-    };
     let ctx = Context::new(
         execution,
         job,
-        parameters,
         Arc::clone(&engine.clock),
         Arc::clone(&engine.store_clock),
         Arc::clone(&engine.store),
@@ -58,11 +48,11 @@ pub(crate) fn start(engine: &Arc<Engine>, node: &NodeRef, claimed: Claimed) {
     }
     let guard = Guard { engine: Arc::clone(engine), running, began: engine.clock.steady(), done: false };
     engine.runtimes.spawn_handler(async move {
-        let answer = match (unresolved, handler) {
+        let answer = match (resolve(&guard.engine, &guard.running.ctx), handler) {
             _ if gone => None,
-            (Some(error), _) => Some(Err(error)),
-            (None, None) => Some(Err(HandlerError::new("this node no longer has the job's handler"))),
-            (None, Some(handler)) => drive(&guard.engine, &guard.running, &*handler).await,
+            (Err(error), _) => Some(Err(error)),
+            (Ok(()), None) => Some(Err(HandlerError::new("this node no longer has the job's handler"))),
+            (Ok(()), Some(handler)) => drive(&guard.engine, &guard.running, &*handler).await,
         };
         guard.finish(answer, retry_safe);
     });
@@ -96,15 +86,23 @@ async fn drive(
 
 /// The handler's answer; a panic in it is a failure with its message.
 async fn contained(handler: &dyn Handler, ctx: Context) -> Result<Outcome, HandlerError> {
-    let mut work = match std::panic::catch_unwind(AssertUnwindSafe(|| handler.run(ctx))) {
-        Ok(work) => work,
-        Err(payload) => return Err(HandlerError::panicked(&*payload)),
+    caught(async { handler.run(ctx).await })
+        .await
+        .unwrap_or_else(|payload| Err(HandlerError::panicked(&*payload)))
+}
+
+/// The parameters with their secrets, which somebody else's code looks up.
+fn resolve(engine: &Engine, ctx: &Context) -> Result<(), HandlerError> {
+    let given = match &ctx.execution().parameters {
+        Some(serde_json::Value::Object(map)) => map,
+        _ => &ctx.job().definition.parameters,
     };
-    std::future::poll_fn(move |cx| {
-        std::panic::catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)))
-            .unwrap_or_else(|payload| Poll::Ready(Err(HandlerError::panicked(&*payload))))
-    })
-    .await
+    let lookup = AssertUnwindSafe(|| secret::resolve(given, &*engine.secrets));
+    let resolved = std::panic::catch_unwind(lookup)
+        .map_err(|payload| HandlerError::panicked(&*payload))?
+        .map_err(HandlerError::from)?;
+    ctx.set_parameters(resolved);
+    Ok(())
 }
 
 /// Sees to it that an execution that was started also ends, even when its task is dropped.
@@ -143,10 +141,20 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if !self.done {
-            self.running.stop(StopReason::Shutdown);
-            self.end(None, false);
+        if self.done {
+            return;
         }
+        let engine = &self.engine;
+        if !engine.stopping.is_cancelled() {
+            // Nothing runs here any more. Were the node to live on, it would claim what is due and drop it.
+            tracing::error!("the runtime of the handlers has gone; this node ends, and others take over");
+            engine.stopping.cancel();
+            engine.quiet.cancel();
+            engine.ended.cancel();
+            return;
+        }
+        self.running.stop(StopReason::Shutdown);
+        self.end(None, false);
     }
 }
 

@@ -26,6 +26,9 @@ pub(crate) struct Ticker {
     reconcile_at: Duration,
 }
 
+/// How long to wait at most when there is more that could not be taken.
+const MORE: Duration = Duration::from_secs(1);
+
 /// What to wait for before the next step.
 enum Wait {
     /// Nothing: there is more to do.
@@ -61,9 +64,6 @@ impl Ticker {
 
     async fn run_once(&mut self) -> Wait {
         let Some(node) = self.engine.node.borrow().clone() else { return Wait::Member(None) };
-        if self.free() == 0 {
-            return Wait::Slot;
-        }
         // What changes from here on is seen by the claim, or rings again.
         self.hints.mark_unchanged();
         match self.step(&node).await {
@@ -88,10 +88,15 @@ impl Ticker {
 
     async fn step(&mut self, node: &NodeRef) -> Result<Wait> {
         let engine = &self.engine;
-        if engine.clock.steady() >= self.reconcile_at {
+        let asked = engine.clock.steady();
+        if asked >= self.reconcile_at {
             engine.owned.begin_listing();
             let listed = engine.call("list owned executions", engine.store.owned(node)).await?;
-            for claimed in engine.owned.end_listing(listed) {
+            let unknown = engine.owned.end_listing(listed);
+            if !self.still_owns(node, asked) {
+                return Ok(Wait::Member(Some(node.clone())));
+            }
+            for claimed in unknown {
                 tracing::info!(execution_id = %claimed.execution.id, "found a claim whose reply was lost");
                 runner::start(engine, node, claimed);
             }
@@ -111,6 +116,10 @@ impl Ticker {
                 Ok(Wait::Member(Some(node.clone())))
             }
             ClaimOutcome::Claimed(batch) => {
+                if !self.still_owns(node, asked) {
+                    self.reconcile_at = Duration::ZERO;
+                    return Ok(Wait::Member(Some(node.clone())));
+                }
                 engine.learn_clock(batch.now, asked);
                 engine.health.claimed(batch.now);
                 engine.blocked.store(batch.blocked, Ordering::Relaxed);
@@ -119,10 +128,23 @@ impl Ticker {
         }
     }
 
+    /// Whether what an answer to a question of `asked` says is owned is owned still. One that was handled
+    /// late, by a process that stood still, may speak of an epoch that is dead, or about to be found so:
+    /// then nothing of it is started. If the epoch lives, it is found again among what the node owns.
+    fn still_owns(&self, node: &NodeRef, asked: Duration) -> bool {
+        let engine = &self.engine;
+        let late = engine.clock.steady().saturating_sub(asked) >= engine.options.lease;
+        if late {
+            engine.renew.notify_one();
+        }
+        !late && engine.node.borrow().as_ref() == Some(node)
+    }
+
     /// Starts what was claimed, tells what was decided, and says how long there is nothing to do.
     fn take(&self, node: &NodeRef, batch: ClaimBatch) -> Wait {
         let engine = &self.engine;
-        let progress = !(batch.claimed.is_empty() && batch.skipped.is_empty() && batch.queued.is_empty());
+        let decided = batch.claimed.len() + batch.skipped.len() + batch.queued.len();
+        let progress = decided + batch.set_aside.len() + batch.ended.len() > 0;
         for claimed in batch.claimed {
             runner::start(engine, node, claimed);
         }
@@ -144,7 +166,8 @@ impl Ticker {
         if batch.more && progress {
             return Wait::None;
         }
-        let poll = engine.options.poll;
+        // What is due and could not be taken now is asked for again soon.
+        let poll = if batch.more { engine.options.poll.min(MORE) } else { engine.options.poll };
         Wait::AtMost(batch.next_at.map_or(poll, |next| {
             // At least a millisecond: a clock that is a little behind must not make a busy loop.
             next.since(engine.store_now()).clamp(Duration::from_millis(1), poll)
@@ -165,10 +188,12 @@ impl Ticker {
                 }
             }
             Wait::Slot => {
+                let listing = self.reconcile_at.saturating_sub(engine.clock.steady());
                 tokio::select! {
                     biased;
                     () = engine.stopping.cancelled() => {}
                     () = engine.wake.notified() => {}
+                    () = engine.clock.sleep(listing.max(Duration::from_millis(1))) => {}
                 }
             }
             Wait::Member(refused) => {
@@ -178,6 +203,7 @@ impl Ticker {
                     () = engine.stopping.cancelled() => {}
                     _ = node.wait_for(|node| node.is_some() && *node != refused) => {}
                     // The lease may have been renewed in the same epoch.
+                    () = engine.wake.notified() => {}
                     () = engine.clock.sleep(engine.options.lease / 3), if refused.is_some() => {}
                 }
             }

@@ -82,7 +82,13 @@ async fn an_edit_keeps_the_due_time_unless_the_schedule_is_another() {
     let same = fixture.jobs.edit(&job.id, |d| d.priority = 7).await.unwrap();
     assert_eq!(same.version, 2, "nothing changes");
     let other = fixture.jobs.edit(&job.id, |d| d.schedule = Schedule::every(MINUTE * 2)).await.unwrap();
-    assert_eq!((other.due.unwrap().due_at, other.n_fired), (fixture.clock.now(), 0));
+    let next = fixture.clock.now().saturating_add(MINUTE * 2);
+    assert_eq!((other.due.unwrap().due_at, other.n_fired), (next, 0));
+    let bounded = fixture.jobs.edit(&job.id, |d| d.schedule.end = Some(at(90))).await.unwrap();
+    assert_eq!(bounded.due, other.due, "bounds leave the grid as it is");
+    fixture.clock.advance(MINUTE * 3);
+    let late = fixture.jobs.edit(&job.id, |d| d.schedule.jitter = MINUTE).await.unwrap();
+    assert_eq!(late.due.unwrap().due_at, next, "what is due already stays due");
 }
 
 #[tokio::test]
@@ -103,7 +109,7 @@ async fn an_edit_takes_up_a_job_that_was_set_aside_or_has_ended() {
     fixture.run_through(0..=5).await;
     assert_eq!(fixture.job(&job.id).await.ended, Some(EndReason::Limit));
     let again = fixture.jobs.edit(&job.id, |d| d.schedule.limit = Some(3)).await.unwrap();
-    assert_eq!((again.ended, again.n_fired, again.is_scheduled()), (None, 0, true));
+    assert_eq!((again.ended, again.n_fired, again.is_scheduled()), (None, 2, true));
 }
 
 #[tokio::test]
@@ -122,7 +128,7 @@ async fn registering_again_changes_nothing() {
     assert_eq!(fixture.executions(&id).await.len(), 4);
     code.schedule = Schedule::every(MINUTE * 5);
     let changed = fixture.jobs.register(code).await.unwrap();
-    assert_eq!((changed.due.unwrap().due_at, changed.enabled), (at(10), false));
+    assert_eq!((changed.due.unwrap().due_at, changed.enabled), (at(15), false));
     assert_eq!(fixture.executions(&id).await.len(), 4);
     let query = AuditQuery { job_id: Some(id), ..AuditQuery::default() };
     let audit = fixture.store.list_audit(&query).await.unwrap();
@@ -250,7 +256,7 @@ async fn a_retry_by_hand_is_the_next_attempt_and_is_made_once() {
     fixture.end(&batch, Status::Failed).await;
     let again = fixture.jobs.retry(&first.id).await.unwrap();
     assert_eq!((again.attempt, again.root_id, again.due_at), (2, first.root_id, first.due_at));
-    assert_eq!(fixture.jobs.retry(&first.id).await.unwrap().id, again.id);
+    assert_eq!(fixture.jobs.retry(&first.id).await.unwrap_err().kind(), ErrorKind::Conflict);
     fixture.jobs.skip_next(&job.id, 1).await.unwrap();
     fixture.run_at(1).await;
     let skipped = fixture.executions(&job.id).await.pop().unwrap();

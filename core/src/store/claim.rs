@@ -336,7 +336,7 @@ pub struct Completion {
     pub logs: Vec<LogLine>,
     /// How many lines of this execution were written before them.
     pub first_line: u64,
-    /// The next attempt.
+    /// The next attempt; none is made when somebody has asked to cancel this one.
     pub retry: Option<NewExecution>,
     /// Executions of other jobs that this end makes.
     pub chained: Vec<NewExecution>,

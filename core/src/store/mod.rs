@@ -82,7 +82,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     async fn create_jobs(&self, request: CreateJobs) -> Result<CreateOutcome>;
 
     /// Applies an edit to the job as it was at `expected_version`, makes it `expected_version + 1`, and
-    /// records who did it. What the edit does not name stays as it is, claims in between included.
+    /// records who did it. What the edit does not name stays as it is, claims in between included. Pending
+    /// executions of the job get its new handler and priority.
     async fn update_job(&self, request: UpdateJob) -> Result<UpdateOutcome>;
 
     /// Removes a job. Its pending executions end as `cancelled`; running ones go on; history stays.

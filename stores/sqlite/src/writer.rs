@@ -150,6 +150,9 @@ impl Writer {
             Err(error) => {
                 // Fails too when SQLite has rolled back by itself.
                 drop(self.session.execute("ROLLBACK", []));
+                // What was parsed may have been written in the transaction that is undone.
+                self.session.jobs.clear();
+                self.session.calendars = None;
                 let error = Error::from(error);
                 for answer in answers {
                     (answer.send)(Some(&error));

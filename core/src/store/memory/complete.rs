@@ -65,7 +65,8 @@ impl State {
         })?;
         let ended = ended.clone();
         self.executions.append_logs(&id, first_line, logs);
-        if let Some(retry) = retry {
+        // When somebody called it off, and the node did not know yet, there is no next attempt.
+        if let Some(retry) = retry.filter(|_| !ended.cancel_requested) {
             self.insert_new(retry, now);
         }
         for link in chained {

@@ -195,6 +195,15 @@ impl State {
         });
         let Some(job) = edited else { return UpdateOutcome::NotFound };
         self.audit.record(&job, now, change, serde_json::Value::Null);
+        // What waits is run by whoever runs the job from now on.
+        let waiting: Vec<ExecutionId> =
+            self.executions.open(id).into_iter().flat_map(|open| open.pending.iter().copied()).collect();
+        for execution in waiting {
+            self.executions.change(&execution, |e| {
+                e.handler.clone_from(&job.definition.handler);
+                e.priority = job.definition.priority;
+            });
+        }
         self.hint = true;
         UpdateOutcome::Updated(Box::new(job))
     }

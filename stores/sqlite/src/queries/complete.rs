@@ -36,11 +36,11 @@ pub(crate) fn complete(
 /// nothing was written.
 pub(crate) fn end(session: &mut Session, owner: &NodeRef, completion: &Completion) -> Step<Option<bool>> {
     let now = session.now();
-    let ended: Option<i64> = session.first(
+    let ended: Option<(i64, bool)> = session.first(
         "UPDATE @executions SET status = ?5, reason = ?6, started_at = ?7, ended_at = ?8, duration_ns = ?9,
              result = ?10, error = ?11
          WHERE id = ?1 AND status = 'running' AND node_id = ?2 AND epoch = ?3 AND claim = ?4
-         RETURNING n",
+         RETURNING n, cancel_requested",
         params![
             key(&completion.execution_id),
             owner.id.as_str(),
@@ -54,9 +54,9 @@ pub(crate) fn end(session: &mut Session, owner: &NodeRef, completion: &Completio
             json(completion.result.as_ref())?,
             json(completion.error.as_ref())?
         ],
-        |row| row.get(0),
+        |row| Ok((row.get(0)?, row.get(1)?)),
     )?;
-    let Some(n) = ended else { return Ok(None) };
+    let Some((n, called_off)) = ended else { return Ok(None) };
     if completion.keeps_row() {
         append_logs(session, n, completion.first_line, &completion.logs)?;
     } else {
@@ -64,7 +64,8 @@ pub(crate) fn end(session: &mut Session, owner: &NodeRef, completion: &Completio
         session.execute("DELETE FROM @executions WHERE n = ?1", [n])?;
     }
     let mut made = false;
-    if let Some(retry) = &completion.retry {
+    // Somebody called it off, and the node did not know yet.
+    if let Some(retry) = completion.retry.as_ref().filter(|_| !called_off) {
         made |= insert_follower(session, retry, false, now)?;
     }
     for chained in &completion.chained {

@@ -176,6 +176,14 @@ pub(crate) fn update(session: &mut Session, request: UpdateJob) -> Step<UpdateOu
     }
     if let Some(definition) = request.definition {
         write_definition(session, n, &definition)?;
+        if (&definition.handler, definition.priority) != (&job.definition.handler, job.definition.priority) {
+            // What waits is run by whoever runs the job from now on.
+            session.execute(
+                "UPDATE @executions SET handler = ?2, priority = ?3
+                 WHERE job_id = ?1 AND status = 'pending' AND status IN ('pending', 'running')",
+                params![job.id.as_str(), definition.handler, definition.priority],
+            )?;
+        }
         job.definition = Definition::new(job.id.clone(), definition);
     }
     session.execute(
