@@ -7,6 +7,7 @@ use unified_scheduler_core::execution::{Execution, Status, Trigger};
 use unified_scheduler_core::id::JobId;
 use unified_scheduler_core::policy::Overlap;
 use unified_scheduler_core::schedule::Schedule;
+use unified_scheduler_core::store::{UpdateJob, UpdateOutcome};
 
 use super::group;
 use crate::ctx::{Ctx, LONG, MINUTE, claimed_jobs};
@@ -23,6 +24,7 @@ group! { "pending":
     a_pending_execution_of_a_job_set_aside_waits,
     pending_executions_count_against_the_limit,
     a_claimed_pending_execution_is_owned,
+    a_pending_execution_follows_its_job_to_another_handler,
 }
 
 /// Manual jobs of these names and priorities.
@@ -172,5 +174,23 @@ async fn a_claimed_pending_execution_is_owned(ctx: &Ctx<'_>) -> Result<()> {
     assert_eq!(claimed.execution, expected);
     assert_eq!(ctx.execution(&expected.id).await?, expected);
     assert_eq!((expected.priority, expected.claim), (3, 1), "the priority is the job's");
+    Ok(())
+}
+
+async fn a_pending_execution_follows_its_job_to_another_handler(ctx: &Ctx<'_>) -> Result<()> {
+    let node = ctx.join("node").await?;
+    let ids = manual_jobs(ctx, &[("moves", 0), ("stays", 1)]).await?;
+    ctx.trigger(&ids[0]).await?;
+    ctx.trigger(&ids[1]).await?;
+    let mut edit = UpdateJob::new(&ctx.get(&ids[0]).await?, "tester", "updated");
+    let mut definition = ctx.get(&ids[0]).await?.definition.to_owned();
+    "another".clone_into(&mut definition.handler);
+    definition.priority = 7;
+    edit.definition = Some(definition);
+    assert!(matches!(ctx.store().update_job(edit).await?, UpdateOutcome::Updated(_)));
+    assert_eq!(claimed_jobs(&ctx.claim(&node, 9).await?), ["job-stays"], "this node lacks the new handler");
+    let batch = crate::ctx::claim_on(&*ctx.shared(), &node, &["another"], 9, &ctx.planner).await?;
+    let moved = &batch.claimed[0].execution;
+    assert_eq!((moved.handler.as_str(), moved.priority), ("another", 7));
     Ok(())
 }
