@@ -27,7 +27,7 @@ Examples:
 
 /// A job scheduler over the database that you already have.
 #[derive(Debug, Parser)]
-#[command(name = "unified-scheduler", version, after_help = AFTER, max_term_width = 110)]
+#[command(name = "unified-scheduler", version, after_help = AFTER, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -38,28 +38,39 @@ pub(crate) struct Cli {
 /// What every command takes.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// URL of the store [default: the config's, else sqlite://unified-scheduler.db]
-    #[arg(long, global = true, value_name = "URL", env = "UNIFIED_SCHEDULER_STORE", hide_env_values = true)]
+    /// URL of the store [default: the config's, else `sqlite://unified-scheduler.db`]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Everywhere",
+        value_name = "URL",
+        env = "UNIFIED_SCHEDULER_STORE",
+        hide_env_values = true
+    )]
     pub(crate) store: Option<String>,
     /// Settings in TOML; docs/unified-scheduler.example.toml shows all of them
-    #[arg(long, global = true, value_name = "FILE", env = "UNIFIED_SCHEDULER_CONFIG")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Everywhere",
+        value_name = "FILE",
+        env = "UNIFIED_SCHEDULER_CONFIG",
+        hide_env_values = true
+    )]
     pub(crate) config: Option<PathBuf>,
     /// Answer in JSON: one value, or one event a line for `serve`
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Everywhere")]
     pub(crate) json: bool,
-    /// Whether to color what people read
-    #[arg(long, global = true, value_enum, default_value_t = ColorChoice::Auto, value_name = "WHEN")]
+    /// Whether to color what people read: where a terminal is and `NO_COLOR` is not set, always, or never
+    #[arg(long, global = true, help_heading = "Everywhere", value_enum, default_value_t = ColorChoice::Auto, value_name = "WHEN")]
     pub(crate) color: ColorChoice,
 }
 
-/// Whether to color.
+/// Whether to color; automatically is where a terminal is, unless `NO_COLOR` is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ColorChoice {
-    /// Where a terminal is, unless NO_COLOR is set.
     Auto,
-    /// In any case.
     Always,
-    /// In no case.
     Never,
 }
 

@@ -11,6 +11,6 @@ use crate::exit::{Answer, Failure};
 pub(crate) fn write(shell: Shell) -> Result<Answer, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "unified-scheduler", &mut script);
-    std::io::stdout().write_all(&script).map_err(Failure::from_output)?;
+    std::io::stdout().write_all(&script).map_err(|e| Failure::from_output(&e))?;
     Ok(Answer::Yes)
 }

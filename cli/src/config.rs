@@ -10,6 +10,9 @@ use unified_scheduler::{Fault, Options};
 use crate::exit::Failure;
 use crate::import::read_text;
 
+/// What the engine warns of, `serve` shows as events.
+const DEFAULT_LEVEL: &str = "warn,unified_scheduler_core::engine=error";
+
 /// Everything that can be set. `docs/unified-scheduler.example.toml` explains each.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -158,7 +161,7 @@ impl LogConfig {
     /// Starts logging to the standard error. The environment's `UNIFIED_SCHEDULER_LOG` wins over the file.
     pub(crate) fn start(&self) -> Result<(), Failure> {
         let asked = std::env::var("UNIFIED_SCHEDULER_LOG").ok().filter(|level| !level.is_empty());
-        let level = asked.or_else(|| self.level.clone()).unwrap_or_else(|| "warn".to_owned());
+        let level = asked.or_else(|| self.level.clone()).unwrap_or_else(|| DEFAULT_LEVEL.to_owned());
         let filter = EnvFilter::try_new(&level).map_err(|e| {
             Failure::input(format!("`{level}` is no log level: {e}; use error, warn, info, debug or trace"))
         })?;

@@ -89,7 +89,7 @@ impl Failure {
     }
 
     /// From a failed write to the standard output.
-    pub(crate) fn from_output(error: io::Error) -> Self {
+    pub(crate) fn from_output(error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return Self::BrokenPipe;
         }

@@ -26,7 +26,9 @@ pub(crate) async fn show_one(app: &App, execution: &Execution) -> Result<Answer,
     facts.add("job", format!("{} ({})", clean(&e.job_name), clean(e.job_id.as_str())));
     facts.add("runs", clean(&e.handler));
     facts.add("status", app.out.paint.show(Style::of(e.status), e.status.as_str()));
-    facts.add("reason", e.reason.as_deref().map(clean).unwrap_or_default());
+    // That of a failure stands before its message below.
+    let reason = e.reason.as_deref().filter(|_| e.error.is_none());
+    facts.add("reason", reason.map(clean).unwrap_or_default());
     facts.add("trigger", clean(&e.triggered_by));
     let covers = e.covers_until.map_or(String::new(), |t| format!(", until {}", time::local(t)));
     let many = if e.n_occurrences > 1 {
@@ -62,7 +64,8 @@ pub(crate) async fn show_one(app: &App, execution: &Execution) -> Result<Answer,
     }
     if let Some(error) = &e.error {
         let text: Vec<String> = error.message.lines().map(clean).collect();
-        facts.add("error", format!("{}: {}", clean(&error.kind), text.join("\n")));
+        let kind = if error.kind == "error" { String::new() } else { format!("{}: ", clean(&error.kind)) };
+        facts.add("error", format!("{kind}{}", text.join("\n")));
         let trace = error.trace.as_deref().unwrap_or_default();
         facts.add("trace", trace.lines().map(clean).collect::<Vec<_>>().join("\n"));
     }

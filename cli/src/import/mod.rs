@@ -30,8 +30,9 @@ pub(crate) struct ImportArgs {
     /// Only tell what would be done
     #[arg(long)]
     dry_run: bool,
-    /// What happens to a job whose id or name is in use. Nothing is stored unless everything can be; with
-    /// `replace`, new jobs come first, all together, then each replaced one
+    /// What happens when the id or name of a job is in use: everything is refused, the stored job stays, or
+    /// it gets the definition in the file. Nothing is stored unless everything can be; with `replace`, new
+    /// jobs come first, all together, then each replaced one
     #[arg(long, value_enum, default_value_t = OnConflict::Refuse, value_name = "WHAT")]
     on_conflict: OnConflict,
     /// Take templates and parameters that this program does not know: other programs have the handlers
@@ -47,11 +48,8 @@ pub(crate) struct ImportArgs {
 /// What happens to a job whose id or name is in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OnConflict {
-    /// Everything is refused.
     Refuse,
-    /// The stored job stays.
     Skip,
-    /// The stored job gets the definition in the file.
     Replace,
 }
 

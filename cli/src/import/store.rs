@@ -114,13 +114,13 @@ fn tell(
         plan(app, done, now)?;
     }
     let would = if dry_run { "would be " } else { "" };
-    let mut text = format!("{created} {would}created");
-    for (n, word) in [(replaced, "replaced"), (skipped, "skipped")] {
-        if n > 0 {
-            text.push_str(&format!(", {n} {would}{word}"));
-        }
-    }
-    app.out.line(text)
+    let counts = [(created, "created"), (replaced, "replaced"), (skipped, "skipped")];
+    let text: Vec<String> = counts
+        .iter()
+        .filter(|(n, word)| *n > 0 || *word == "created")
+        .map(|(n, word)| format!("{n} {would}{word}"))
+        .collect();
+    app.out.line(text.join(", "))
 }
 
 fn plan(app: &App, done: &[Done], now: Timestamp) -> Result<(), Failure> {

@@ -8,7 +8,7 @@ use super::create::tell;
 use super::{JobArg, instant};
 use crate::app::App;
 use crate::exit::{Answer, Failure};
-use crate::output::clean;
+use crate::output::{clean, warn};
 use crate::registry;
 use crate::values::{When, parameters};
 
@@ -112,6 +112,10 @@ pub(crate) async fn run(app: &App, args: RunArgs) -> Result<Answer, Failure> {
     let known = registry.names().contains(&job.definition.handler);
     let execution = app.jobs(known.then_some(registry)).await?.run(&job.id, options).await?;
     if args.wait {
+        let nodes = app.store().await?.list_nodes().await?;
+        if !nodes.iter().any(|node| !node.dead && node.lease_until >= now) {
+            warn("no node is running; this waits until one has run it");
+        }
         let ended = ended(app, execution).await?;
         crate::executions::show_one(app, &ended).await?;
         let bad = ended.status.class() == unified_scheduler::execution::StatusClass::Bad;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::Value;
 use unified_scheduler::schedule::Recurrence;
-use unified_scheduler::{Fault, Job, JobDefinition, JobId, NewJob, Registry, Schedule, document};
+use unified_scheduler::{ErrorKind, Fault, Job, JobDefinition, JobId, NewJob, Registry, Schedule, document};
 
 use super::definition::DefinitionArgs;
 use crate::app::App;
@@ -13,26 +13,36 @@ use crate::exit::{Answer, Failure};
 use crate::output::{clean, time, warn};
 use crate::{import, registry};
 
+const EXAMPLES: &str = "\
+Examples:
+  unified-scheduler jobs add hello --template example_log --every 30s --param message=hello
+  unified-scheduler jobs add backup --template command --cron '0 3 * * *' --timezone Europe/Berlin \\
+      --param program=/usr/local/bin/backup --param 'args=[\"--all\"]' --retries 3 --backoff exponential
+  unified-scheduler jobs add ping --template webhook_trigger --cron '@hourly' \\
+      --param url=https://example.org/ping --timeout 30s --overlap skip
+  unified-scheduler jobs add reminder --template example_log --at +10m";
+
 /// A job to make.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct AddArgs {
     /// Its name; no other job has it
     name: String,
-    /// What it runs: a built-in template (command, webhook_trigger, example_log, example_flaky), or, with
+    /// What it runs: a built-in template (`command`, `webhook_trigger`, `example_log`, `example_flaky`), or, with
     /// --unchecked, a handler of your own program
     #[arg(long, short, value_name = "TYPE")]
     template: String,
     /// Its id [default: made]
     #[arg(long)]
     id: Option<String>,
-    #[command(flatten)]
-    definition: DefinitionArgs,
     /// Its schedule does not count until it is enabled
     #[arg(long)]
     disabled: bool,
     /// Take a template, and parameters, that this program does not know: another program has the handler
     #[arg(long)]
     unchecked: bool,
+    #[command(flatten)]
+    definition: DefinitionArgs,
 }
 
 /// A change of a job.
@@ -49,11 +59,11 @@ pub(crate) struct EditArgs {
     /// Take the whole definition from a JSON or YAML document (`-` is the standard input)
     #[arg(long, value_name = "FILE")]
     file: Option<String>,
-    #[command(flatten)]
-    definition: DefinitionArgs,
     /// Take a template, and parameters, that this program does not know
     #[arg(long)]
     unchecked: bool,
+    #[command(flatten)]
+    definition: DefinitionArgs,
 }
 
 pub(crate) async fn add(app: &App, args: AddArgs) -> Result<Answer, Failure> {
@@ -65,6 +75,7 @@ pub(crate) async fn add(app: &App, args: AddArgs) -> Result<Answer, Failure> {
     let now = app.now().await?;
     let mut definition = JobDefinition::new(args.name, args.template, Schedule::manual());
     args.definition.apply(&mut definition, now)?;
+    resolve_chains(app, &mut definition).await?;
     if args.definition.schedule.timezone.is_some()
         && !matches!(definition.schedule.recurrence, Recurrence::Cron(_))
         && definition.schedule.exclude.is_empty()
@@ -96,6 +107,7 @@ pub(crate) async fn edit(app: &App, args: EditArgs) -> Result<Answer, Failure> {
         definition.handler = template;
     }
     args.definition.apply(&mut definition, now)?;
+    resolve_chains(app, &mut definition).await?;
     let registry = checks(app, args.unchecked)?;
     // A handler that this program never knew is no reason to refuse another change.
     let foreign = |r: &Arc<Registry>| {
@@ -156,6 +168,21 @@ pub(crate) fn with_advice(failure: Failure) -> Failure {
         }
         other => other,
     }
+}
+
+/// Chains name jobs by their id; here a name will do too.
+async fn resolve_chains(app: &App, definition: &mut JobDefinition) -> Result<(), Failure> {
+    let jobs = app.jobs(None).await?;
+    for chain in &mut definition.chains {
+        match jobs.find(chain.job.as_str()).await {
+            Ok(job) => chain.job = job.id,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                warn(format_args!("there is no job `{}` to run after this one, so far", chain.job));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Shows a job that was made or changed.

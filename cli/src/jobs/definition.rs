@@ -113,11 +113,11 @@ pub(crate) struct DefinitionArgs {
     /// How many of the newest stay
     #[arg(long, value_name = "N", help_heading = "Policies")]
     keep_last: Option<u32>,
-    /// Run this job, by its id, when this one went well; may be repeated
-    #[arg(long, value_name = "JOB-ID", help_heading = "Policies")]
+    /// Run this job, by id or name, when this one went well; may be repeated
+    #[arg(long, value_name = "JOB", help_heading = "Policies")]
     then: Vec<String>,
     /// Run this job when this one went wrong; may be repeated
-    #[arg(long, value_name = "JOB-ID", help_heading = "Policies")]
+    #[arg(long, value_name = "JOB", help_heading = "Policies")]
     on_failure: Vec<String>,
 }
 

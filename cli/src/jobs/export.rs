@@ -1,7 +1,7 @@
-//! `jobs export`: documents that `jobs import` reads back as the same jobs.
+//! `jobs export`: documents that `jobs import` reads back as the same jobs, a page at a time.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Write as _};
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -11,9 +11,73 @@ use unified_scheduler::{Job, document};
 use crate::app::App;
 use crate::exit::{Answer, Failure};
 use crate::output::progress::Progress;
-use crate::output::{count, note};
+use crate::output::{Out, count, note};
 
 const PAGE: usize = 500;
+
+/// Where documents go.
+enum Sink<'a> {
+    Out(&'a Out),
+    File(BufWriter<File>, PathBuf),
+}
+
+impl Sink<'_> {
+    fn line(&mut self, text: &str) -> Result<(), Failure> {
+        match self {
+            Self::Out(out) => out.line(text),
+            Self::File(file, path) => writeln!(file, "{text}")
+                .map_err(|e| Failure::input(format!("`{}` can't be written: {e}", path.display()))),
+        }
+    }
+}
+
+/// An array of documents, or one a line.
+struct Writer<'a> {
+    sink: Sink<'a>,
+    lines: bool,
+    /// Held back until it is known whether a comma comes after it.
+    last: Option<String>,
+    n: usize,
+}
+
+impl Writer<'_> {
+    fn begin(&mut self) -> Result<(), Failure> {
+        if self.lines { Ok(()) } else { self.sink.line("[") }
+    }
+
+    fn add(&mut self, job: &Job) -> Result<(), Failure> {
+        self.n += 1;
+        let text = render(&document::export(job), self.lines)?;
+        if self.lines {
+            return self.sink.line(&text);
+        }
+        match self.last.replace(text) {
+            Some(before) => self.sink.line(&(before + ",")),
+            None => Ok(()),
+        }
+    }
+
+    fn end(mut self) -> Result<(), Failure> {
+        if let Some(last) = self.last.take() {
+            self.sink.line(&last)?;
+        }
+        if !self.lines {
+            self.sink.line("]")?;
+        }
+        if let Sink::File(mut file, path) = self.sink {
+            let failed = |e| Failure::input(format!("`{}` can't be written: {e}", path.display()));
+            file.flush().map_err(failed)?;
+            note(format_args!("{} written to {}", count(self.n, "job"), path.display()));
+        }
+        Ok(())
+    }
+}
+
+fn render(document: &Value, line: bool) -> Result<String, Failure> {
+    let text = if line { serde_json::to_string(document) } else { serde_json::to_string_pretty(document) };
+    let text = text.map_err(|e| Failure::input(format!("a job can't be written as JSON: {e}")))?;
+    Ok(if line { text } else { text.lines().map(|l| format!("  {l}")).collect::<Vec<_>>().join("\n") })
+}
 
 pub(crate) async fn export(
     app: &App,
@@ -21,33 +85,25 @@ pub(crate) async fn export(
     output: Option<PathBuf>,
     lines: bool,
 ) -> Result<Answer, Failure> {
-    let jobs = if names.is_empty() { all(app).await? } else { named(app, names).await? };
-    let documents: Vec<Value> = jobs.iter().map(document::export).collect();
-    let text = render(&documents, lines)?;
-    match output {
+    // Looked up first, so that a misspelled name writes no half of a file.
+    let wanted = named(app, names).await?;
+    let sink = match output {
+        None => Sink::Out(&app.out),
         Some(path) => {
-            let failed =
-                |e: std::io::Error| Failure::input(format!("`{}` can't be written: {e}", path.display()));
-            let mut file = BufWriter::new(File::create(&path).map_err(failed)?);
-            file.write_all(text.as_bytes()).and_then(|()| file.flush()).map_err(failed)?;
-            note(format_args!("{} written to {}", count(documents.len(), "job"), path.display()));
+            let file = File::create(&path)
+                .map_err(|e| Failure::input(format!("`{}` can't be written: {e}", path.display())))?;
+            Sink::File(BufWriter::new(file), path)
         }
-        None => app.out.line(text.trim_end())?,
+    };
+    let mut writer = Writer { sink, lines, last: None, n: 0 };
+    writer.begin()?;
+    if names.is_empty() {
+        all(app, &mut writer).await?;
+    } else {
+        wanted.iter().try_for_each(|job| writer.add(job))?;
     }
+    writer.end()?;
     Ok(Answer::Yes)
-}
-
-fn render(documents: &[Value], lines: bool) -> Result<String, Failure> {
-    let failed = |e: serde_json::Error| Failure::input(format!("a job can't be written as JSON: {e}"));
-    if !lines {
-        return serde_json::to_string_pretty(documents).map(|text| text + "\n").map_err(failed);
-    }
-    let mut text = String::new();
-    for document in documents {
-        text.push_str(&serde_json::to_string(document).map_err(failed)?);
-        text.push('\n');
-    }
-    Ok(text)
 }
 
 async fn named(app: &App, names: &[String]) -> Result<Vec<Job>, Failure> {
@@ -59,19 +115,17 @@ async fn named(app: &App, names: &[String]) -> Result<Vec<Job>, Failure> {
     Ok(found)
 }
 
-async fn all(app: &App) -> Result<Vec<Job>, Failure> {
+async fn all(app: &App, writer: &mut Writer<'_>) -> Result<(), Failure> {
     let store = app.store().await?;
     // By when they were made, so that jobs made meanwhile come last and move no page.
     let mut query = JobQuery { sort: JobSort::CreatedAt, limit: PAGE, ..JobQuery::default() };
-    let mut progress = Progress::new("reading jobs");
-    let mut found = Vec::new();
+    let mut progress = Progress::new("writing jobs");
     loop {
         let page = store.list_jobs(&query).await?.items;
-        let n = page.len();
-        found.extend(page);
-        progress.done(found.len() as u64);
-        if n < PAGE {
-            return Ok(found);
+        page.iter().try_for_each(|job| writer.add(job))?;
+        progress.done(writer.n as u64);
+        if page.len() < PAGE {
+            return Ok(());
         }
         query.offset += PAGE as u64;
     }

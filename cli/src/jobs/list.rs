@@ -13,6 +13,7 @@ use crate::output::time;
 
 /// Which jobs, in which order.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct ListArgs {
     /// With this text in the name or description
     #[arg(long, short, value_name = "TEXT")]

@@ -19,7 +19,6 @@ use crate::values::{When, when};
 
 /// What can be done with jobs.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "made once, from the command line")]
 pub(crate) enum JobsCommand {
     /// Make a job
     #[command(visible_alias = "create")]

@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::exit::{Answer, Failure};
 use crate::output::color::Style;
 use crate::output::table::Facts;
-use crate::output::{clean, time};
+use crate::output::{clean, count, time};
 
 pub(crate) async fn show(app: &App, job: &str) -> Result<Answer, Failure> {
     let job = app.jobs(None).await?.find(job).await?;
@@ -65,10 +65,10 @@ fn state(app: &App, job: &Job) -> String {
     let mut text =
         if job.enabled { paint.show(Style::Green, "enabled") } else { paint.show(Style::Yellow, "disabled") };
     if let Some(ended) = job.ended {
-        text.push_str(&format!(", ended ({})", ended.as_str()));
+        text = format!("{text}, ended ({})", ended.as_str());
     }
     if job.failures_in_row > 0 {
-        text.push_str(&format!(", {} failures in a row", job.failures_in_row));
+        text = format!("{text}, {} in a row", count(job.failures_in_row, "failure"));
     }
     text
 }

@@ -30,7 +30,7 @@ impl Out {
 
     /// Writes one line.
     pub(crate) fn line(&self, line: impl fmt::Display) -> Result<(), Failure> {
-        writeln!(self.writer.borrow_mut(), "{line}").map_err(Failure::from_output)
+        writeln!(self.writer.borrow_mut(), "{line}").map_err(|e| Failure::from_output(&e))
     }
 
     /// Writes one JSON value: over several lines for a person, in one for a program.
@@ -49,7 +49,7 @@ impl Out {
     }
 
     pub(crate) fn flush(&self) -> Result<(), Failure> {
-        self.writer.borrow_mut().flush().map_err(Failure::from_output)
+        self.writer.borrow_mut().flush().map_err(|e| Failure::from_output(&e))
     }
 }
 

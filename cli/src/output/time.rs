@@ -48,14 +48,11 @@ pub(crate) fn rough(duration: Duration) -> String {
     let units = [("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)];
     let first = units.iter().position(|(_, size)| seconds >= *size).unwrap_or(3);
     let (unit, size) = units[first];
-    let mut text = format!("{}{unit}", seconds / size);
-    if let Some((unit, smaller)) = units.get(first + 1) {
-        let rest = seconds % size / smaller;
-        if rest > 0 {
-            text.push_str(&format!("{rest}{unit}"));
-        }
+    let large = format!("{}{unit}", seconds / size);
+    match units.get(first + 1).map(|(unit, smaller)| (seconds % size / smaller, unit)) {
+        Some((rest, unit)) if rest > 0 => format!("{large}{rest}{unit}"),
+        _ => large,
     }
-    text
 }
 
 #[cfg(test)]

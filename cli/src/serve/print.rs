@@ -165,6 +165,8 @@ impl<'a> Printer<'a> {
         };
         let next = match (retry_at, execution.next_due_at) {
             (Some(t), _) => format!("retry {}", time::relative(t, at)),
+            // What is due by now, as after an outage, comes next.
+            (None, Some(t)) if execution.attempt == 1 && t <= at => "now".to_owned(),
             (None, Some(t)) if execution.attempt == 1 => time::relative(t, at),
             _ => String::new(),
         };

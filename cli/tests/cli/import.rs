@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::common::Place;
+use crate::place::Place;
 use serde_json::{Value, json};
 
 /// A job as an older backend stores it.

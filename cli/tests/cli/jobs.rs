@@ -1,6 +1,6 @@
 //! Jobs on the command line: made, changed, listed, and refused with all that is wrong.
 
-use crate::common::Place;
+use crate::place::Place;
 use serde_json::json;
 
 fn place_with(name: &str, more: &[&str]) -> Place {
@@ -153,6 +153,16 @@ fn what_can_not_run_is_refused_with_its_place() {
     assert_eq!(place.n_jobs(), 0);
     add(&["--every", "5m"]).well();
     add(&["--every", "5m"]).refused(2, &["`a` is the name of job"]);
+}
+
+#[test]
+fn a_chain_names_its_job_by_id_or_name() {
+    let place = place_with("load", &["--manual"]);
+    let id = place.json(&["jobs", "show", "load"])["id"].clone();
+    let add = ["jobs", "add", "extract", "-t", "example_log", "--every", "1h", "--then", "load"];
+    place.run(&[add.as_slice(), &["--on-failure", "nobody"]].concat()).well();
+    let chains = json!([{"on": "success", "job": id}, {"on": "failure", "job": "nobody"}]);
+    assert_eq!(place.json(&["jobs", "show", "extract"])["chains"], chains);
 }
 
 #[test]

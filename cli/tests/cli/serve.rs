@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
-use crate::common::Place;
+use crate::place::Place;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ fn add(place: &Place, name: &str, more: &[&str]) {
     place.run(&args).well();
 }
 
-fn of<'a>(job: &'a str) -> impl Fn(&Value) -> bool + 'a {
+fn of(job: &str) -> impl Fn(&Value) -> bool {
     move |event| event["execution"]["job_name"] == job
 }
 
@@ -43,7 +43,7 @@ fn what_fires_is_told_as_it_happens() {
 fn a_node_that_is_asked_to_stop_lets_what_runs_end() {
     for signal in [Signal::TERM, Signal::INT] {
         let place = Place::new();
-        add(&place, "slow", &["--manual", "--param", "seconds=1"]);
+        add(&place, "slow", &["--manual", "--param", "seconds=3"]);
         let served = place.serve(&[]);
         served.event("node_joined", |_| true);
         place.run(&["jobs", "run", "slow"]).well();
@@ -154,8 +154,8 @@ fn people_see_a_line_for_each_execution() {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     assert!(lines.next().unwrap().contains("sqlite://unified-scheduler.db"));
     assert!(lines.next().unwrap().starts_with("TIME"));
-    let line = lines.find(|line| line.contains("tick")).unwrap();
-    assert!(line.contains("success") && line.ends_with("tock"), "{line}");
+    let line = lines.find(|line| line.contains("success")).unwrap();
+    assert!(line.contains("tick") && line.ends_with("tock"), "{line}");
     rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
     assert!(child.wait().unwrap().success());
 }

@@ -2,7 +2,7 @@
 
 use std::io::{Seek as _, SeekFrom, Write as _};
 
-use crate::common::Place;
+use crate::place::Place;
 use serde_json::json;
 
 #[test]
@@ -45,6 +45,7 @@ fn a_damaged_file_is_told_and_not_believed() {
     let file = place.file("jobs.json", json!(documents).to_string());
     place.run(&["jobs", "import", &file]).well();
     let path = place.path("unified-scheduler.db");
+    assert!(!place.path("unified-scheduler.db-wal").exists(), "everything is in the one file");
     let size = std::fs::metadata(&path).unwrap().len();
     let mut store = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
     // The header stays, all pages behind the first are noise.

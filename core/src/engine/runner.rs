@@ -178,6 +178,11 @@ fn ending(stop: Option<StopReason>, answer: Option<Result<Outcome, HandlerError>
         }
         (None, Some(Err(error))) => {
             let mut ending = Ending::new(Status::Failed, now);
+            let mut error = error;
+            if error.failure.kind == INTERRUPTED {
+                // Only a node that stops hands its work back; nobody asked this one to.
+                "error".clone_into(&mut error.failure.kind);
+            }
             ending.retry_after = error.retry_after;
             ending.result = error.result.map(|r| *r);
             ending.error = Some(error.failure);

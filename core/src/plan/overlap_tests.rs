@@ -33,9 +33,7 @@ fn played(overlap: Overlap, lengths: &[u32]) -> Vec<(u32, &'static str)> {
         let live = Live { running: count(running.len()), queued: count(queue.len()) };
         let plan = plan_with(&job, live, at(minute), &Calendars::default());
         if plan.cancel_running {
-            for end in &mut running {
-                *end = minute + 1;
-            }
+            running.fill(minute + 1);
         }
         for record in &plan.records {
             match record.disposition {

@@ -393,11 +393,17 @@ impl Store for SqliteStore {
 
     async fn close(&self) -> Result<()> {
         let Some(threads) = self.threads().take() else { return Ok(()) };
-        let Threads { writer, readers, keeper, ended } = threads;
-        // Each thread does what it was asked before, and ends.
-        drop((writer, readers, keeper));
+        let Threads { writer, readers, keeper, mut ended } = threads;
+        // Each thread does what it was asked before, and ends. The writer, which was started last, comes
+        // last: only a connection that may write moves the log into the file when it is the last to close.
+        let writing = ended.pop();
+        drop((readers, keeper));
         for thread in ended {
             // The error says that it has ended.
+            let _ = thread.await;
+        }
+        drop(writer);
+        if let Some(thread) = writing {
             let _ = thread.await;
         }
         Ok(())
