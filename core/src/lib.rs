@@ -1,4 +1,29 @@
-#![doc = "The engine of unified-scheduler."]
+//! The engine of unified-scheduler: what jobs are, when they are due, and the loops that run them.
+//!
+//! Programs use the crate `unified-scheduler`, which adds the stores and templates to this one. This crate
+//! knows no database and no HTTP: a store implements [`store::Store`], whose comments are its contract.
+//!
+//! ```
+//! use std::time::Duration;
+//! use unified_scheduler_core::{Context, TestScheduler, every};
+//!
+//! let test = TestScheduler::at("2026-01-01T00:00:00Z").with(|scheduler| {
+//!     scheduler.job(every("greet", Duration::from_secs(60)).run(|_: Context| async { "hello" }))
+//! });
+//! test.advance(Duration::from_secs(120));
+//! // At once, and then every minute.
+//! assert_eq!(test.executions_of("greet").len(), 3);
+//! ```
+//!
+//! | modules | hold |
+//! |---|---|
+//! | [`job`], [`schedule`], [`policy`], [`execution`], [`document`] | what things are, and how they stand in JSON |
+//! | [`plan`], [`settle`] | decisions, pure: what to do with a due job; what follows from an end |
+//! | [`store`] | the contract of stores, and the store in memory |
+//! | [`handler`], [`context`], [`template`], [`registry`], [`secret`] | what runs, and what it is given |
+//! | [`scheduler`], [`static_job`], [`jobs`], [`event`] | what programs hold: a scheduler, its jobs, what it tells |
+//! | [`status`], [`explain`], [`verify`], [`doctor`] | questions to a store and its nodes |
+//! | [`clock`], [`testing`], [`time`], [`id`], [`error`] | time, also by hand; identifiers; errors |
 
 mod builder;
 pub mod clock;

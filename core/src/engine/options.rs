@@ -10,15 +10,15 @@ use crate::error::{Error, Fault, Result};
 pub struct Options {
     /// The first part of the node's id [the machine's name].
     pub node_name: String,
-    /// How many executions this node runs at once, at most [100].
+    /// How many executions this node runs at once, at most (100 by default).
     pub concurrency: usize,
     /// How long this node is believed alive without a heartbeat [15 s]. It renews every third of that.
     pub lease: Duration,
     /// The safety net: how long the ticker sleeps, at most, whatever it was told [30 s].
     pub poll: Duration,
-    /// How many executions one claim takes, at most [500].
+    /// How many executions one claim takes, at most (500 by default).
     pub claim_batch: usize,
-    /// How many ends of executions one write records, at most [500].
+    /// How many ends of executions one write records, at most (500 by default).
     pub record_batch: usize,
     /// How long an execution that was asked to stop may take before it is dropped [5 s].
     pub cancel_grace: Duration,
