@@ -17,7 +17,7 @@ const USAGE: &str = "cargo xtask <command>
   mutants [PART]     seed known bugs one by one (those with PART in their name) and demand that
                      the tests catch each
   bench [NAME]       the benches, in release mode
-  ci                 what CI runs: test, then a run of the README's first command";
+  ci                 test, then every mutant";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
