@@ -55,9 +55,14 @@ pub struct Document {
 
 impl Document {
     /// When the job is due, for one read at `now`; `None` when the document does not say, and the
-    /// schedule decides.
+    /// schedule decides. A hint that has passed is a point of the grid, and the next one counts.
     pub fn due_at(&self, now: Timestamp) -> Option<Timestamp> {
-        self.next_run_at.or_else(|| self.next_run_hint.filter(|t| *t > now))
+        let from_hint = |hint: Timestamp| {
+            let id = self.id.clone().unwrap_or_else(|| JobId::from(""));
+            let definition = Definition::new(id, self.definition.clone());
+            if hint > now { Some(hint) } else { definition.compiled().ok()?.next_after(now, hint) }
+        };
+        self.next_run_at.or_else(|| self.next_run_hint.and_then(from_hint))
     }
 }
 
@@ -270,7 +275,7 @@ mod tests {
         assert!(document.enabled && job.extra.is_empty());
         assert_eq!(document.next_run_at, None);
         let hint = document.next_run_hint.unwrap();
-        assert_eq!(document.due_at(hint), None);
+        assert!(document.due_at(hint).unwrap() > hint, "one that has passed fires nothing");
         assert_eq!(document.due_at(hint.saturating_sub(Duration::from_secs(1))), Some(hint));
     }
 
@@ -458,5 +463,20 @@ mod tests {
         assert_eq!((&shown["schedule_type"], &shown["interval_seconds"]), (&json!("cron"), &json!(null)));
         assert_eq!(shown["cron_expression"], shown["schedule"]["expression"]);
         assert_eq!((&shown["displayName"], &shown["priority"]), (&json!("N"), &json!(-5)));
+    }
+
+    #[test]
+    fn restoring_an_old_export_fires_nothing() {
+        let now = Timestamp::from_secs(1_767_225_600);
+        let day = std::time::Duration::from_secs(86_400);
+        let every = JobDefinition::new("every", "h", Schedule::every(std::time::Duration::from_secs(60)));
+        let job = crate::Job::new(JobId::from("every"), every, now);
+        let later = now.saturating_add(day).saturating_add(std::time::Duration::from_secs(7));
+        let due = read(&export(&job)).unwrap().due_at(later).unwrap();
+        assert_eq!(due.since(later), std::time::Duration::from_secs(53), "the next on the old grid");
+        let mut once =
+            crate::Job::new(JobId::from("o"), JobDefinition::new("o", "h", Schedule::once(now)), now);
+        (once.due, once.ended) = (None, Some(crate::job::EndReason::Exhausted));
+        assert!(!read(&export(&once)).unwrap().enabled);
     }
 }

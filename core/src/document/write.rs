@@ -58,7 +58,8 @@ pub fn write(job: &Job) -> Value {
 pub fn export(job: &Job) -> Value {
     let mut map = definition(job);
     map.insert("id".to_owned(), json!(job.id));
-    map.insert("enabled".to_owned(), json!(job.enabled));
+    // One that has fired for the last time must not fire again where it is restored.
+    map.insert("enabled".to_owned(), json!(job.enabled && job.ended.is_none()));
     map.insert("created_at".to_owned(), instant(Some(job.created_at)));
     map.insert("updated_at".to_owned(), instant(Some(job.updated_at)));
     if let Some(user) = &job.created_by {
