@@ -47,6 +47,10 @@ pub(crate) struct Wish {
 /// nothing, does not take as many claims.
 const SPARE: usize = 256;
 
+/// Jobs that the planner is asked about at once: so few that it answers in time even when each has been
+/// missed for months.
+const AT_ONCE: usize = 128;
+
 pub(crate) fn claim(session: &mut Session, wish: &Wish, planner: &PlanAsker) -> Step<ClaimOutcome> {
     let now = session.now();
     if nodes::lease(session, &wish.node)?.is_none_or(|until| until <= now) {
@@ -70,13 +74,14 @@ pub(crate) fn claim(session: &mut Session, wish: &Wish, planner: &PlanAsker) -> 
             break;
         }
         budget -= due.len();
-        let questions = readable(session, due, now, &mut batch)?;
-        if questions.is_empty() {
-            continue;
-        }
-        let plans = planner.ask(Questions { jobs: questions, now, calendars: Arc::clone(&calendars) })?;
-        for (due, plan) in plans {
-            apply(session, &wish.node, due.n, &due.job, plan, &mut batch)?;
+        let mut questions = readable(session, due, now, &mut batch)?;
+        while !questions.is_empty() {
+            let rest = questions.split_off(questions.len().min(AT_ONCE));
+            let plans = planner.ask(Questions { jobs: questions, now, calendars: Arc::clone(&calendars) })?;
+            for (due, plan) in plans {
+                apply(session, &wish.node, due.n, &due.job, plan, &mut batch)?;
+            }
+            questions = rest;
         }
     }
     look_ahead(session, &wish.handlers, &mut batch)?;
