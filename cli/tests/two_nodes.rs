@@ -29,7 +29,7 @@ impl Serve {
         let log = std::fs::File::create(file.with_extension(format!("{name}.log"))).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_unified-scheduler"))
             .args(["--store", &format!("sqlite://{}", file.display()), "serve", "--quiet"])
-            .args(["--node-name", name, "--lease", "3s", "--concurrency", "400"])
+            .args(["--node-name", name, "--lease", "3s", "--concurrency", "120"])
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -58,14 +58,14 @@ impl Drop for Serve {
     }
 }
 
-/// 200 jobs as a document; each takes 300 ms, so that some are always in the middle of their work.
+/// 200 jobs as a document; each takes most of its second.
 fn documents(folder: &Path) -> PathBuf {
     let jobs: Vec<serde_json::Value> = (0..N_JOBS)
         .map(|i| {
             serde_json::json!({
                 "name": format!("job {i}"),
                 "template_type": "example_log",
-                "parameters": {"message": "tick", "seconds": 0.3},
+                "parameters": {"message": "tick", "seconds": 0.7},
                 "schedule": {"type": "interval", "interval_seconds": 1},
                 "retry_policy": {"max_retries": 1, "retry_delay_seconds": 1, "on_lost": true, "explicit": true},
             })
@@ -100,6 +100,8 @@ async fn a_killed_node_loses_and_doubles_nothing() {
     let one = Serve::start(&file, "one");
     let two = Serve::start(&file, "two");
     wait_until(KILL_AT);
+    let store = unified_scheduler::connect(&format!("sqlite://{}", file.display())).await.unwrap();
+    until_it_works(&*store, "two-").await;
     two.kill();
     wait_until(RESTART_AT);
     let two_again = Serve::start(&file, "two-again");
@@ -112,7 +114,6 @@ async fn a_killed_node_loses_and_doubles_nothing() {
     assert!(whole, "{said}");
 
     // And one that does not trust it: the rows themselves.
-    let store = unified_scheduler::connect(&format!("sqlite://{}", file.display())).await.unwrap();
     let report = verify(&*store, &VerifyOptions::default(), |_| {}).await.unwrap();
     assert_eq!(report.jobs, N_JOBS as u64);
     let mut lost = 0;
@@ -129,6 +130,23 @@ async fn a_killed_node_loses_and_doubles_nothing() {
     assert!(lost > 0, "the killed process was in the middle of something");
     let text = cli(&file, &["executions", "list", "--status", "lost", "--limit", "3"]).1;
     assert!(text.contains("lost"), "{text}");
+}
+
+/// Waits until a node is in the middle of something that has just begun.
+async fn until_it_works(store: &dyn Store, node: &str) {
+    let query = ExecutionQuery { statuses: vec![Status::Running], limit: 500, ..ExecutionQuery::default() };
+    loop {
+        let now = store.now().await.unwrap();
+        let running = store.list_executions(&query).await.unwrap().items;
+        let fresh = |row: &Execution| {
+            let name = row.node_id.as_ref().map_or("", |id| id.as_str());
+            name.starts_with(node) && now.since(row.started_at.unwrap()) < Duration::from_millis(300)
+        };
+        if running.iter().any(fresh) {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 async fn executions(store: &dyn Store, job: &Job) -> Vec<Execution> {
