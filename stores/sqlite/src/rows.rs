@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use rusqlite::{Row, params};
+use rusqlite::{CachedStatement, Row, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use unified_scheduler_core::execution::{Execution, Status};
@@ -135,16 +135,29 @@ pub(crate) fn execution(row: &Row<'_>) -> Step<Execution> {
 }
 
 /// Inserts an execution; `false` when its id, its occurrence or its key is there already.
+pub(crate) fn insert_execution(session: &Session, e: &Execution, key_of_caller: Option<&str>) -> Step<bool> {
+    insert_with(&mut insertion(session)?, e, key_of_caller)
+}
+
+/// The statement of [`insert_with`], for many in a row.
 ///
 /// Parameters by place: to look up 33 names costs as much as the insert.
-pub(crate) fn insert_execution(session: &Session, e: &Execution, key_of_caller: Option<&str>) -> Step<bool> {
-    const SQL: &str = concat!(
+pub(crate) fn insertion(session: &Session) -> Step<CachedStatement<'_>> {
+    session.prepare(concat!(
         "INSERT INTO @executions (",
         execution_columns!(),
         ", idempotency_key) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
          ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-    );
-    let inserted = session.prepare(SQL)?.execute(params![
+    ))
+}
+
+/// [`insert_execution`] with its statement at hand.
+pub(crate) fn insert_with(
+    insertion: &mut CachedStatement<'_>,
+    e: &Execution,
+    key_of_caller: Option<&str>,
+) -> Step<bool> {
+    let inserted = insertion.execute(params![
         key(&e.id),
         e.job_id.as_str(),
         e.job_name,

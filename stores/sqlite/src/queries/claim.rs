@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::params;
+use rusqlite::{CachedStatement, params};
 use unified_scheduler_core::Timestamp;
 use unified_scheduler_core::execution::Status;
 use unified_scheduler_core::id::ExecutionId;
@@ -16,7 +16,7 @@ use super::pending::lanes;
 use super::{jobs, nodes, pending};
 use crate::consult::Asker;
 use crate::error::Step;
-use crate::rows::{JobState, execution_id, insert_execution, int, size, state_columns};
+use crate::rows::{JobState, execution_id, insert_with, insertion, int, size, state_columns};
 use crate::session::Session;
 
 /// A job that is due, with its row number.
@@ -78,8 +78,9 @@ pub(crate) fn claim(session: &mut Session, wish: &Wish, planner: &PlanAsker) -> 
         while !questions.is_empty() {
             let rest = questions.split_off(questions.len().min(AT_ONCE));
             let plans = planner.ask(Questions { jobs: questions, now, calendars: Arc::clone(&calendars) })?;
+            let mut writes = Writes { moved: session.prepare(MOVE)?, insertion: insertion(session)? };
             for (due, plan) in plans {
-                apply(session, &wish.node, due.n, &due.job, plan, &mut batch)?;
+                apply(session, &mut writes, &wish.node, due.n, &due.job, plan, &mut batch)?;
             }
             questions = rest;
         }
@@ -163,9 +164,20 @@ fn live(session: &Session, job_id: &str) -> Step<Live> {
     Ok(live)
 }
 
+/// Compare and set: an edit since the job was read would win.
+const MOVE: &str = "UPDATE @job_state SET due_at = ?4, fire_at = ?5, ended = ?6, skip_next = ?7, n_fired = ?8
+     WHERE n = ?1 AND version = ?2 AND due_at IS ?3 AND enabled = 1 AND fault IS NULL";
+
+/// The statements that each planned job needs, at hand.
+struct Writes<'s> {
+    moved: CachedStatement<'s>,
+    insertion: CachedStatement<'s>,
+}
+
 /// Writes what the planner answered for one job.
 fn apply(
     session: &Session,
+    writes: &mut Writes<'_>,
     node: &NodeRef,
     n: i64,
     job: &Job,
@@ -182,21 +194,16 @@ fn apply(
             return Ok(());
         }
     };
-    // Compare and set: an edit since the job was read would win.
-    let moved = session.execute(
-        "UPDATE @job_state SET due_at = ?4, fire_at = ?5, ended = ?6, skip_next = ?7, n_fired = ?8
-         WHERE n = ?1 AND version = ?2 AND due_at IS ?3 AND enabled = 1 AND fault IS NULL",
-        params![
-            n,
-            job.version,
-            job.due.map(|due| due.due_at.as_millis()),
-            due.map(|due| due.due_at.as_millis()),
-            due.map(|due| due.fire_at.as_millis()),
-            ended.map(EndReason::as_str),
-            plan.skip_next,
-            int(plan.n_fired)
-        ],
-    )?;
+    let moved = writes.moved.execute(params![
+        n,
+        job.version,
+        job.due.map(|due| due.due_at.as_millis()),
+        due.map(|due| due.due_at.as_millis()),
+        due.map(|due| due.fire_at.as_millis()),
+        ended.map(EndReason::as_str),
+        plan.skip_next,
+        int(plan.n_fired)
+    ])?;
     if moved == 0 {
         return Ok(());
     }
@@ -210,7 +217,7 @@ fn apply(
     for record in plan.records {
         let starts = record.disposition == Disposition::Start;
         let execution = record.into_execution(job, batch.now, node);
-        if !insert_execution(session, &execution, None)? {
+        if !insert_with(&mut writes.insertion, &execution, None)? {
             // It has its record already, because an edit set the job back: it does not fire again.
             tracing::debug!(job_id = %job.id, due_at = %execution.due_at, "occurrence was recorded before");
         } else if starts {
