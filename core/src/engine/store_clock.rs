@@ -21,26 +21,39 @@ pub(crate) struct StoreClock {
 struct Known {
     store: Timestamp,
     steady: Duration,
-    learned: bool,
+    /// How far it may be off, by how long the answer took; `None` before there was one.
+    error: Option<Duration>,
 }
 
 impl StoreClock {
     /// Before the store has said anything, the node's own wall clock must do.
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        let known = Known { store: clock.now(), steady: clock.steady(), learned: false };
+        let known = Known { store: clock.now(), steady: clock.steady(), error: None };
         Self { clock, known: Mutex::new(known) }
     }
 
     /// Learns from an answer to a question that took from `asked` until now; not from one that took
     /// longer than `most` (the process was stopped meanwhile), unless nothing better is known.
+    ///
+    /// The store's clock is now somewhere between the answer and the answer plus the time it took
+    /// (Cristian, "Probabilistic clock synchronization", 1989). What is known and lies in there is kept,
+    /// as long as it is the more exact: a claim that waits for the disk says less than a quick heartbeat.
     pub(crate) fn learn(&self, store_now: Timestamp, asked: Duration, most: Duration) {
         let steady = self.clock.steady();
         let took = steady.saturating_sub(asked);
         let mut known = self.lock();
-        if took <= most || !known.learned {
-            // Half of the way there and back is the best guess of how old the answer is.
-            *known = Known { store: store_now.saturating_add(took / 2), steady, learned: true };
+        let age = steady.saturating_sub(known.steady);
+        if let Some(error) = known.error {
+            let expected = known.store.saturating_add(age);
+            let latest = store_now.saturating_add(took).saturating_add(Duration::from_millis(1));
+            // Two clocks drift apart, by some 100 parts in a million.
+            let exact = error.saturating_add(age / 10_000) < took;
+            if took > most || (exact && (store_now..=latest).contains(&expected)) {
+                return;
+            }
         }
+        // Half of the way there and back is the best guess of how old the answer is.
+        *known = Known { store: store_now.saturating_add(took / 2), steady, error: Some(took) };
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -73,6 +86,21 @@ mod tests {
         clock.advance(Duration::from_secs(9));
         assert_eq!(store.now(), Timestamp::from_secs(510));
         assert_eq!(store.skew_millis(), 510_000 - (1011 - 3600) * 1000);
+    }
+
+    #[test]
+    fn a_slow_answer_that_says_nothing_new_changes_nothing() {
+        let clock = ManualClock::at(Timestamp::EPOCH);
+        let store = StoreClock::new(Arc::new(clock.clone()));
+        let (most, ms) = (Duration::from_secs(10), Duration::from_millis);
+        store.learn(Timestamp::from_secs(500), Duration::ZERO, most);
+        clock.advance(ms(20));
+        // Asked at once, answered from the first instant, and 20 ms under way: half of that is no better.
+        store.learn(Timestamp::from_secs(500), Duration::ZERO, most);
+        assert_eq!(store.now(), Timestamp::from_millis(500_020));
+        // The store's clock was set: that is no matter of how exact.
+        store.learn(Timestamp::from_secs(600), clock.steady().saturating_sub(ms(10)), most);
+        assert_eq!(store.now(), Timestamp::from_millis(600_005));
     }
 
     #[test]

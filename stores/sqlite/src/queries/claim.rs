@@ -49,7 +49,7 @@ const SPARE: usize = 256;
 
 /// Jobs that the planner is asked about at once: so few that it answers in time even when each has been
 /// missed for months.
-const AT_ONCE: usize = 128;
+const AT_ONCE: usize = 512;
 
 pub(crate) fn claim(session: &mut Session, wish: &Wish, planner: &PlanAsker) -> Step<ClaimOutcome> {
     let now = session.now();
