@@ -164,40 +164,24 @@ pub enum Disposition {
 impl Planned {
     /// The row to insert for this record of `job`, made at `now`; a start is owned by `node`.
     pub fn into_execution(self, job: &Job, now: Timestamp, node: &NodeRef) -> Execution {
-        let mut execution = Execution {
+        let new = NewExecution {
             id: self.id,
             job_id: job.id.clone(),
-            job_name: job.definition.name.clone(),
-            handler: job.definition.handler.clone(),
-            status: Status::Pending,
-            reason: None,
             trigger: Trigger::Schedule,
             triggered_by: "scheduler".to_owned(),
             due_at: self.due_at,
             covers_until: self.covers_until,
             n_occurrences: self.n_occurrences,
-            next_due_at: self.next_due_at,
-            version: job.version,
+            run_at: now,
             attempt: 1,
             retries: 0,
             crashes: 0,
             root_id: self.id,
             nonce: String::new(),
             parameters: None,
-            priority: job.definition.priority,
-            created_at: now,
-            run_at: now,
-            started_at: None,
-            ended_at: None,
-            duration: None,
-            node_id: None,
-            epoch: crate::id::Epoch(0),
-            claim: 0,
-            cancel_requested: false,
-            progress: None,
-            result: None,
-            error: None,
         };
+        let mut execution = new.into_execution(job, now);
+        execution.next_due_at = self.next_due_at;
         match self.disposition {
             Disposition::Start => execution.own(node, now),
             Disposition::Queue => {}
