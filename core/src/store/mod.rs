@@ -32,6 +32,7 @@ mod history;
 mod jobs;
 mod memory;
 mod nodes;
+mod steps;
 
 use std::fmt::Debug;
 
@@ -44,6 +45,7 @@ pub use history::*;
 pub use jobs::*;
 pub use memory::MemoryStore;
 pub use nodes::*;
+pub use steps::Change;
 
 use crate::error::Result;
 use crate::execution::{Execution, LogLine};

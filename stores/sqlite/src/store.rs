@@ -228,7 +228,7 @@ impl Store for SqliteStore {
     }
 
     async fn update_job(&self, request: UpdateJob) -> Result<UpdateOutcome> {
-        self.write("update_job", move |s| edit::update(s, request)).await
+        self.write("update_job", move |s| edit::update(s, &request)).await
     }
 
     async fn delete_job(&self, id: &JobId, actor: &str) -> Result<bool> {
