@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{AuditEntry, Completion, ConflictKind, CreateConflict, CreateJobs, NextDue, NodeRef, UpdateJob};
+use super::{
+    AuditEntry, Completion, ConflictKind, CreateConflict, CreateJobs, JobQuery, JobSort, NextDue, NodeRef,
+    UpdateJob,
+};
 use crate::error::{Error, Result};
 use crate::execution::{Execution, JobResult, Status};
 use crate::id::JobId;
@@ -44,6 +47,18 @@ impl CreateJobs {
     pub fn missing(&self, is_stored: impl Fn(&JobId) -> bool) -> Vec<&Job> {
         let mut seen = BTreeSet::new();
         self.jobs.iter().filter(|job| !is_stored(&job.id) && seen.insert(&job.id)).collect()
+    }
+}
+
+impl JobQuery {
+    /// # Errors
+    ///
+    /// [`crate::ErrorKind::Invalid`] when it names where to begin in an order that can't tell.
+    pub fn check(&self) -> Result<()> {
+        if self.after.is_some() && (self.sort != JobSort::Id || self.descending) {
+            return Err(Error::invalid("only jobs in ascending order of their ids can be listed after one"));
+        }
+        Ok(())
     }
 }
 

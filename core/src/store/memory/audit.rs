@@ -19,8 +19,12 @@ pub(super) struct Audit {
 impl Audit {
     /// Records a change of `job`, which is as it was left.
     pub(super) fn record(&mut self, job: &Job, now: Timestamp, change: Change<'_>, detail: Value) {
-        self.of_job.entry(job.id.clone()).or_default().push(self.entries.len());
-        self.entries.push(AuditEntry::of(job, now, change, detail));
+        self.add(AuditEntry::of(job, now, change, detail));
+    }
+
+    pub(super) fn add(&mut self, entry: AuditEntry) {
+        self.of_job.entry(entry.job_id.clone()).or_default().push(self.entries.len());
+        self.entries.push(entry);
     }
 
     pub(super) fn list(&self, query: &AuditQuery) -> Vec<AuditEntry> {

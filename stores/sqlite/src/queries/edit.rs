@@ -37,7 +37,9 @@ pub(crate) fn create(session: &mut Session, request: &CreateJobs) -> Step<Create
         return Ok(CreateOutcome::Refused(conflicts));
     }
     for job in request.missing(|id| stored.contains_key(id)) {
-        insert(session, job, &request.actor)?;
+        insert(session, job)?;
+        let change = Change { actor: &request.actor, action: "created", due_before: None };
+        jobs::audit(session, &AuditEntry::of(job, session.now(), change, Value::Null))?;
         session.hint = true;
     }
     Ok(CreateOutcome::Created)
@@ -50,7 +52,7 @@ fn with_name(session: &Session, name: &str) -> Step<Vec<JobId>> {
     })
 }
 
-fn insert(session: &Session, job: &Job, actor: &str) -> Step<()> {
+pub(crate) fn insert(session: &Session, job: &Job) -> Step<()> {
     let inserted = session.first(
         "INSERT INTO @jobs (id, name, description, origin, tags, definition, max_running, max_age, max_count,
              created_at, created_by)
@@ -86,8 +88,7 @@ fn insert(session: &Session, job: &Job, actor: &str) -> Step<()> {
             job.last_execution_id.as_ref().map(key)
         ],
     )?;
-    let change = Change { actor, action: "created", due_before: None };
-    jobs::audit(session, &AuditEntry::of(job, session.now(), change, Value::Null))
+    Ok(())
 }
 
 /// Writes a definition, and the columns that repeat parts of it.

@@ -91,15 +91,20 @@ pub(crate) fn jobs(session: &Session, query: &JobQuery) -> Step<Page<Job>> {
         Some(false) => filter.and("s.fault IS NULL", []),
         None => {}
     }
+    query.check()?;
     let direction = if query.descending { "DESC" } else { "ASC" };
     let order = match query.sort {
         JobSort::Name => format!("j.name {direction}, j.id"),
         JobSort::CreatedAt => format!("j.created_at {direction}, j.id"),
         JobSort::DueAt => format!("s.due_at IS NULL, s.due_at {direction}, j.id"),
+        JobSort::Id => format!("j.id {direction}"),
         JobSort::LastRunAt => format!("s.last_run_at IS NULL, s.last_run_at {direction}, j.id"),
     };
     let from = "@jobs j JOIN @job_state s USING (n)";
     let total = if query.count { Some(total(session, from, &filter)?) } else { None };
+    if let Some(after) = &query.after {
+        filter.and("j.id > ?", [text(after.as_str())]);
+    }
     let items = items(session, (COLUMNS, from), filter, &order, (query.offset, query.limit), |row| {
         let state = JobState::read(row)?;
         let known = known_job(row, N_STATE_COLUMNS, &state.handler)?;
