@@ -42,9 +42,10 @@ impl<'s> JobPages<'s> {
             return Ok(Vec::new());
         }
         let page = self.store.list_jobs(&self.query).await?.items;
-        self.done = page.len() < PAGE;
-        if let Some(last) = page.last() {
-            self.query.after = Some(last.id.clone());
+        // A short page is no end: what can't be read is left out of it.
+        match page.last() {
+            Some(last) => self.query.after = Some(last.id.clone()),
+            None => self.done = true,
         }
         Ok(page)
     }
@@ -75,9 +76,9 @@ impl<'s> ExecutionPages<'s> {
             return Ok(Vec::new());
         }
         let page = self.store.list_executions(&self.query).await?.items;
-        self.done = page.len() < PAGE;
-        if let Some(last) = page.last() {
-            self.query.after = Some(last.id);
+        match page.last() {
+            Some(last) => self.query.after = Some(last.id),
+            None => self.done = true,
         }
         Ok(page)
     }
