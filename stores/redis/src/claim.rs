@@ -119,10 +119,8 @@ impl Session {
                 Some(plan(planner, request.node, due, known, now, &calendars))
             })
             .collect();
-        match self.commit(request, moves, batch).await? {
-            true => Ok(Some(used)),
-            false => Ok(None),
-        }
+        let committed = self.commit(request, moves, batch).await?;
+        Ok(committed.then_some(used))
     }
 
     /// Notes the pending executions that now run. One whose job can't be read is made pending again, and the

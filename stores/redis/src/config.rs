@@ -181,7 +181,8 @@ mod tests {
 
     #[test]
     fn a_url_names_a_server_or_a_cluster() {
-        let one = RedisConfig::from_url("rediss://user:pw@h:7000/3?timeout_ms=250&allow_eviction=true").unwrap();
+        let one =
+            RedisConfig::from_url("rediss://user:pw@h:7000/3?timeout_ms=250&allow_eviction=true").unwrap();
         assert_eq!((one.nodes.len(), one.cluster, one.allow_eviction), (1, false, true));
         assert_eq!((one.nodes[0].redis_settings().db(), one.timeout), (3, Duration::from_millis(250)));
         assert_eq!(one.nodes[0].redis_settings().password(), Some("pw"));

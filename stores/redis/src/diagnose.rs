@@ -41,7 +41,9 @@ impl Settings {
 
     /// The eviction policy, where it could be read.
     fn eviction(&self) -> Option<&str> {
-        Some(self.info("maxmemory_policy")).filter(|p| !p.is_empty()).or_else(|| self.setting("maxmemory-policy"))
+        Some(self.info("maxmemory_policy"))
+            .filter(|p| !p.is_empty())
+            .or_else(|| self.setting("maxmemory-policy"))
     }
 
     /// Whether a commit survives the loss of power.
@@ -121,11 +123,7 @@ impl Settings {
         let (level, detail) = if policy != "noeviction" && policy != "unknown" {
             let detail = format!("`maxmemory-policy {policy}` may evict jobs and leases; set `noeviction`");
             (CheckLevel::Failed, detail)
-        } else if most == 0 {
-            let detail = format!("{} MB used, without a limit but the machine's", megabytes(used));
-            (CheckLevel::Ok, detail)
-        } else {
-            let percent = used.saturating_mul(100) / most;
+        } else if let Some(percent) = used.saturating_mul(100).checked_div(most) {
             let level = if percent >= 90 { CheckLevel::Warning } else { CheckLevel::Ok };
             let text = format!(
                 "{} of {} MB used ({percent} %); when all is used, writes are refused and nothing fires",
@@ -133,6 +131,8 @@ impl Settings {
                 megabytes(most)
             );
             (level, text)
+        } else {
+            (CheckLevel::Ok, format!("{} MB used, without a limit but the machine's", megabytes(used)))
         };
         Check::new("memory", level, detail)
     }
@@ -160,11 +160,13 @@ impl Settings {
     fn checks(&self) -> Vec<Check> {
         let fits = self.version().is_none_or(|version| version >= OLDEST);
         let level = if fits { CheckLevel::Ok } else { CheckLevel::Failed };
-        let version = format!("Redis {}; {}.{} or later is needed", self.info("redis_version"), OLDEST.0, OLDEST.1);
+        let version =
+            format!("Redis {}; {}.{} or later is needed", self.info("redis_version"), OLDEST.0, OLDEST.1);
         let mut checks =
             vec![Check::new("version", level, version), self.persistence(), self.memory(), self.role()];
         if self.config.is_none() {
-            let detail = "the server lets nobody read its settings (CONFIG): how it syncs its file is not known";
+            let detail =
+                "the server lets nobody read its settings (CONFIG): how it syncs its file is not known";
             checks.push(Check::new("settings", CheckLevel::Warning, detail));
         }
         checks
@@ -214,7 +216,10 @@ impl Session {
         let (level, detail) = if listening {
             (CheckLevel::Ok, "listening for hints of other processes")
         } else {
-            (CheckLevel::Warning, "not listening for hints of other processes: what they change is found by polling")
+            (
+                CheckLevel::Warning,
+                "not listening for hints of other processes: what they change is found by polling",
+            )
         };
         checks.push(Check::new("hints", level, detail));
         checks.push(self.clock_check().await);

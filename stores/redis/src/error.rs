@@ -27,10 +27,9 @@ fn said(error: &RedisError) -> (ErrorKind, String) {
             "the server has fewer replicas than its `min-replicas-to-write` and takes no writes",
         ),
         (_, "BUSY") => (ErrorKind::Unavailable, "the server is busy with a script of somebody else"),
-        (DriverKind::AuthenticationFailed, _) | (_, "WRONGPASS" | "NOAUTH") => (
-            ErrorKind::Invalid,
-            "the server refuses the user name or password; check them in the URL",
-        ),
+        (DriverKind::AuthenticationFailed, _) | (_, "WRONGPASS" | "NOAUTH") => {
+            (ErrorKind::Invalid, "the server refuses the user name or password; check them in the URL")
+        }
         (DriverKind::Server(ServerErrorKind::NoPerm), _) => (
             ErrorKind::Invalid,
             "this user lacks a right on the server; allow it the keys and channels of its namespace, and \
@@ -50,9 +49,7 @@ fn said(error: &RedisError) -> (ErrorKind, String) {
         (DriverKind::UnexpectedReturnType | DriverKind::Parse, _) => {
             (ErrorKind::Corrupt, "the server's answer can't be read")
         }
-        (DriverKind::Extension, _) => {
-            (ErrorKind::Internal, "the server refuses a command")
-        }
+        (DriverKind::Extension, _) => (ErrorKind::Internal, "the server refuses a command"),
         _ => (ErrorKind::Unavailable, "the connection can't be used"),
     };
     match error.kind() {

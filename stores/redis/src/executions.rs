@@ -1,7 +1,7 @@
 //! Single executions: triggers, cancelling, reading, what a node owns; and lists of them.
 
 use redis::Value;
-use unified_scheduler_core::execution::{Execution, JobResult, Status};
+use unified_scheduler_core::execution::{Execution, JobResult, Status, Trigger};
 use unified_scheduler_core::id::{ExecutionId, JobId, NodeId};
 use unified_scheduler_core::store::{
     CancelOutcome, Claimed, ExecutionQuery, ExecutionSort, NodeRef, Page, TriggerOutcome, TriggerRequest,
@@ -190,7 +190,7 @@ impl Session {
             .arg(LOOK_AT)
             .arg(walk.offset)
             .arg(want)
-            .arg(query.trigger.map(|trigger| trigger.as_str()).unwrap_or_default())
+            .arg(query.trigger.map(Trigger::as_str).unwrap_or_default())
             .arg(or_none(query.node_id.as_ref().map(NodeId::as_str)))
             .arg(query.root_id.map(|root| key(&root).to_vec()).unwrap_or_default())
             .arg(time(query.since))

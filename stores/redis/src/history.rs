@@ -22,12 +22,7 @@ const AUDIT_PAGE: usize = 500;
 const SLACK_MS: i64 = 86_400_000;
 
 impl Session {
-    pub(crate) async fn list_logs(
-        &self,
-        id: &ExecutionId,
-        skip: u64,
-        limit: usize,
-    ) -> Result<Vec<LogLine>> {
+    pub(crate) async fn list_logs(&self, id: &ExecutionId, skip: u64, limit: usize) -> Result<Vec<LogLine>> {
         if limit == 0 {
             return Ok(Vec::new());
         }
@@ -94,13 +89,8 @@ impl Session {
         let disabled = count(answer.int()?);
         let faulty = count(answer.int()?);
         let oldest_due = answer.time_or_none()?;
-        let mut counts = Counts {
-            jobs,
-            enabled: jobs.saturating_sub(disabled),
-            faulty,
-            oldest_due,
-            ..Counts::default()
-        };
+        let mut counts =
+            Counts { jobs, enabled: jobs.saturating_sub(disabled), faulty, oldest_due, ..Counts::default() };
         for (status, n) in statuses().zip(answer.list()?) {
             let n = count(answers::int(&n)?);
             if n > 0 {

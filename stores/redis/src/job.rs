@@ -146,7 +146,7 @@ impl Run {
         w.array(4)
             .int_or(at(self.at))
             .text_or(self.status.map(Status::as_str))
-            .bytes_or(self.execution.as_ref().map(|id| &key(id)[..]))
+            .bytes_or(self.execution.as_ref().map(key))
             .int(self.failures.into());
         w.finish()
     }

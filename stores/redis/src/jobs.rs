@@ -1,6 +1,6 @@
 //! Jobs: create, edit, delete, read, list.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use redis::Value;
 use unified_scheduler_core::execution::JobResult;
@@ -33,9 +33,8 @@ impl Session {
     pub(crate) async fn create_jobs(&self, request: &CreateJobs) -> Result<CreateOutcome> {
         let conflicts = conflicts(request, &Found::default());
         // Within the request the first of an id counts; another like it is its repeat.
-        let mut seen = HashMap::new();
-        let distinct: Vec<&Job> =
-            request.jobs.iter().filter(|job| seen.insert(&job.id, ()).is_none()).collect();
+        let mut seen = HashSet::new();
+        let distinct: Vec<&Job> = request.jobs.iter().filter(|job| seen.insert(&job.id)).collect();
         if !conflicts.is_empty() {
             // What the server has may be in the way too: it is asked, and nothing is written, since the same
             // jobs would conflict again.

@@ -1,7 +1,7 @@
-//! The few kinds of MessagePack that our records are made of, as Lua in the server reads and writes them:
+//! The few kinds of `MessagePack` that our records are made of, as Lua in the server reads and writes them:
 //! integers, strings of bytes, booleans, arrays, and `false` for nothing.
 //!
-//! Source: the MessagePack specification, <https://github.com/msgpack/msgpack/blob/master/spec.md>.
+//! Source: the `MessagePack` specification, <https://github.com/msgpack/msgpack/blob/master/spec.md>.
 
 use unified_scheduler_core::{Error, Result};
 
@@ -151,11 +151,7 @@ impl<'a> Reader<'a> {
 
     /// An array that has at least `known` values, of which `read` reads that many; the rest, written by a
     /// newer version, is passed over.
-    pub(crate) fn record<T>(
-        &mut self,
-        known: usize,
-        read: impl FnOnce(&mut Self) -> Result<T>,
-    ) -> Result<T> {
+    pub(crate) fn record<T>(&mut self, known: usize, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let n = match self.byte()? {
             b @ 0x90..=0x9f => usize::from(b & 0x0f),
             0xdc => self.size(2)?,

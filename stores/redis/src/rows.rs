@@ -265,11 +265,7 @@ mod tests {
 
     #[test]
     fn a_row_comes_back() {
-        let job = Job::new(
-            "job".into(),
-            JobDefinition::new("j", "h", Schedule::manual()),
-            Timestamp::EPOCH,
-        );
+        let job = Job::new("job".into(), JobDefinition::new("j", "h", Schedule::manual()), Timestamp::EPOCH);
         let mut e = new().into_execution(&job, Timestamp::from_millis(123_456_789_012));
         assert_eq!(execution(e.id, &row(&e).unwrap()).unwrap(), e);
         e.status = Status::Failed;

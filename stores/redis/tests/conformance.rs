@@ -35,15 +35,27 @@ fn servers(url: &str) -> Vec<String> {
     let (login, hosts) = rest.rsplit_once('@').map_or(("", rest), |(login, hosts)| (login, hosts));
     let at = if login.is_empty() { "" } else { "@" };
     let scheme = scheme.replace("-cluster", "");
-    hosts.split(',').map(|host| format!("{scheme}://{login}{at}{host}")).collect()
+    let host = hosts.split(',').next().expect("a host");
+    let first = format!("{scheme}://{login}{at}{host}");
+    // Each node of a cluster knows all of them; a server by itself knows of none.
+    let nodes = Client::open(&*first).and_then(|client| client.get_connection());
+    let nodes: String =
+        nodes.and_then(|mut link| redis::cmd("CLUSTER").arg("NODES").query(&mut link)).unwrap_or_default();
+    let others = nodes.lines().filter_map(|line| line.split_whitespace().nth(1)?.split('@').next());
+    let others: Vec<String> = others.map(|host| format!("{scheme}://{login}{at}{host}")).collect();
+    if others.is_empty() { vec![first] } else { others }
 }
 
 impl Drop for Namespace {
     fn drop(&mut self) {
         for server in servers(&self.url) {
-            let Ok(mut link) = Client::open(server).and_then(|client| client.get_connection()) else { continue };
-            let keys: Vec<Vec<u8>> =
-                redis::cmd("KEYS").arg(format!("{{us:{}}}:*", self.name)).query(&mut link).unwrap_or_default();
+            let Ok(mut link) = Client::open(server).and_then(|client| client.get_connection()) else {
+                continue;
+            };
+            let keys: Vec<Vec<u8>> = redis::cmd("KEYS")
+                .arg(format!("{{us:{}}}:*", self.name))
+                .query(&mut link)
+                .unwrap_or_default();
             for key in keys {
                 // Another node of a cluster has nothing of it, and says so.
                 let _: redis::RedisResult<()> = redis::cmd("UNLINK").arg(key).query(&mut link);
