@@ -27,10 +27,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("unified-scheduler-cli", &["unified-scheduler"]),
     (
         "unified-scheduler-tests",
-        &["unified-scheduler", "unified-scheduler-core", "unified-scheduler-conformance"],
+        &[
+            "unified-scheduler",
+            "unified-scheduler-core",
+            "unified-scheduler-conformance",
+            "unified-scheduler-services",
+        ],
     ),
     ("unified-scheduler-bench", &["unified-scheduler", "unified-scheduler-core", "unified-scheduler-sqlite"]),
-    ("xtask", &[]),
+    ("unified-scheduler-services", &[]),
+    ("xtask", &["unified-scheduler-services"]),
 ];
 
 #[derive(Deserialize)]
