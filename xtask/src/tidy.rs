@@ -27,15 +27,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("unified-scheduler-cli", &["unified-scheduler"]),
     (
         "unified-scheduler-tests",
-        &[
-            "unified-scheduler",
-            "unified-scheduler-core",
-            "unified-scheduler-conformance",
-            "unified-scheduler-services",
-        ],
+        &["unified-scheduler", "unified-scheduler-core", "unified-scheduler-conformance"],
     ),
     ("unified-scheduler-bench", &["unified-scheduler", "unified-scheduler-core", "unified-scheduler-sqlite"]),
     ("unified-scheduler-services", &[]),
+    (
+        "unified-scheduler-processes",
+        &["unified-scheduler", "unified-scheduler-services", "unified-scheduler-tests"],
+    ),
     ("xtask", &["unified-scheduler-services"]),
 ];
 
