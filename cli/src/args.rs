@@ -7,6 +7,7 @@ use clap_complete::Shell;
 
 use crate::executions::ExecutionsCommand;
 use crate::jobs::JobsCommand;
+use crate::migrate::MigrateArgs;
 use crate::serve::ServeArgs;
 use crate::verify::VerifyArgs;
 
@@ -93,8 +94,8 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Look for what usually is wrong
     Doctor,
-    /// Bring the store's schema up to date
-    Migrate,
+    /// Bring the store's schema up to date, or move everything to another store
+    Migrate(MigrateArgs),
     /// A script that completes commands, for your shell
     Completions {
         /// Which shell

@@ -9,6 +9,7 @@ mod executions;
 mod exit;
 mod import;
 mod jobs;
+mod migrate;
 mod nodes;
 mod output;
 mod registry;
@@ -78,7 +79,7 @@ async fn dispatch(app: &App, command: Command) -> Result<Answer, Failure> {
         Command::Status => status::run(app).await,
         Command::Verify(args) => verify::run(app, args).await,
         Command::Doctor => doctor::run(app).await,
-        Command::Migrate => doctor::migrate(app).await,
+        Command::Migrate(args) => migrate::run(app, args).await,
         Command::Completions { shell } => completions::write(shell),
     }
 }

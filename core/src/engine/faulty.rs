@@ -14,8 +14,9 @@ use crate::schedule::Calendar;
 use crate::store::{
     AuditEntry, AuditQuery, CancelOutcome, Check, ClaimOutcome, ClaimRequest, Claimed, CompleteOutcome,
     CompleteRequest, Counts, CreateJobs, CreateOutcome, ExecutionQuery, HeartbeatOutcome, HeartbeatRequest,
-    JobQuery, JoinRequest, Joined, MemoryStore, Node, NodeRef, Page, Planner, PruneRequest, ReapRequest,
-    Reaped, Report, Store, StoreDescription, TriggerOutcome, TriggerRequest, UpdateJob, UpdateOutcome,
+    Import, Imported, JobQuery, JoinRequest, Joined, MemoryStore, Node, NodeRef, Page, Planner, PruneRequest,
+    ReapRequest, Reaped, Report, Store, StoreDescription, TriggerOutcome, TriggerRequest, UpdateJob,
+    UpdateOutcome,
 };
 use crate::time::Timestamp;
 
@@ -199,6 +200,10 @@ impl Store for FaultyStore {
 
     async fn diagnose(&self) -> Result<Vec<Check>> {
         self.pass("diagnose", self.inner.diagnose()).await
+    }
+
+    async fn import(&self, import: Import) -> Result<Imported> {
+        self.pass("import", self.inner.import(import)).await
     }
 
     async fn close(&self) -> Result<()> {

@@ -257,6 +257,8 @@ fn a_claim_whose_reply_is_lost_is_found_and_run_once() {
     assert_eq!(n.load(Ordering::Relaxed), 1);
     bench.advance(Duration::from_secs(3599));
     bench.store.fail("claim", Fault::LosesReply, 1);
+    // The heartbeat of that instant would tell at once.
+    bench.store.fail("heartbeat", Fault::Away, 1);
     bench.advance(SECOND);
     assert_eq!((bench.statuses()[1], n.load(Ordering::Relaxed)), (Status::Running, 1), "nobody runs it");
     bench.advance(SECOND);
