@@ -1,5 +1,6 @@
 //! `cargo xtask …`: what anyone must remember to run, as commands. CI runs the same.
 
+mod chaos;
 mod mutants;
 mod services;
 mod steps;
@@ -17,6 +18,8 @@ const USAGE: &str = "cargo xtask <command>
   test               everything that must hold: format, lints, tidiness, docs, and all tests
   tidy               who imports whom, file lengths, words that must not be there
   services …         private database servers for tests; `services --help` says how
+  chaos [--seconds N] [--store NAME] [--seed N]
+                     many processes on each store, under faults, for longer than `test` does
   simulate [SEEDS]   the simulation with more seeds [100000]
   mutants [PART]     seed known bugs one by one (those with PART in their name) and demand that
                      the tests catch each
@@ -30,6 +33,7 @@ fn main() -> ExitCode {
         ["test"] => test(),
         ["tidy"] => tidy::run(&root()),
         ["services", rest @ ..] => services::run(rest),
+        ["chaos", rest @ ..] => chaos::run(rest),
         ["simulate", rest @ ..] => simulate(rest.first().copied().unwrap_or("100000")),
         ["mutants", rest @ ..] => mutants::run(&root(), rest.first().copied()),
         ["bench", rest @ ..] => bench(rest),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use unified_scheduler::{Epoch, Execution, NodeId, Status};
 
 use crate::arena::{Arena, Failure, HEARTBEAT, LEASE, SKEWS};
-use crate::node::{Node, joined};
+use crate::node::{Node, all_events};
 use crate::proxy::Mode;
 
 /// A node that was killed or stood still for longer than its lease.
@@ -224,13 +224,16 @@ fn end(arena: &mut Arena) -> Result<(), Failure> {
             return Err(format!("{} has ended with {status}", node.name).into());
         }
     }
-    for node in &arena.nodes {
-        let events = node.events();
-        let count = |name: &str| events.iter().filter(|event| event["event"] == name).count() as u64;
-        arena.tally.add("refused ends", count("execution_refused"));
-        arena.tally.add("times degraded", count("degraded"));
-        arena.tally.add("lost leases", count("lease_lost"));
-        arena.tally.add("times joined", events.iter().filter_map(joined).count() as u64);
+    let events = all_events(arena.folder())?;
+    let count = |name: &str| events.iter().filter(|event| event["event"] == name).count() as u64;
+    for (what, event) in [
+        ("refused ends", "execution_refused"),
+        ("times degraded", "degraded"),
+        ("lost leases", "lease_lost"),
+        ("times joined", "node_joined"),
+        ("jobs set aside", "job_set_aside"),
+    ] {
+        arena.tally.add(what, count(event));
     }
     Ok(())
 }

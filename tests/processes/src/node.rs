@@ -134,15 +134,31 @@ impl Drop for Node {
 }
 
 /// Who has joined, if that is what the event says.
-pub fn joined(event: &Value) -> Option<(NodeId, Epoch)> {
+fn joined(event: &Value) -> Option<(NodeId, Epoch)> {
     if event["event"] != "node_joined" {
         return None;
     }
     Some((NodeId::from(event["node_id"].as_str()?), Epoch(event["epoch"].as_i64()?)))
 }
 
+/// What all nodes of a run have told.
+///
+/// # Errors
+///
+/// When the folder can't be read.
+pub fn all_events(folder: &Path) -> io::Result<Vec<Value>> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == EVENTS) {
+            all.extend(read_events(&path));
+        }
+    }
+    Ok(all)
+}
+
 /// The events in a file; a line that is not yet whole is left out.
-pub fn read_events(path: &Path) -> Vec<Value> {
+fn read_events(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }

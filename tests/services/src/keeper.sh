@@ -28,12 +28,29 @@ stop() {
     pid=
 }
 
-# The server and its children at once, as when the machine loses power; but what it wrote stays.
+# Waits until a process does what a letter says: T stands still, Z has ended; or until it is no more.
+wait_for_state() {
+    while :; do
+        words=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
+        words=${words##*) }
+        case ${words%% *} in "$2" | Z) return 0 ;; esac
+        sleep 0.01
+    done
+}
+
+# The server and its children at once, as when the machine loses power; but what it wrote stays. It stands
+# still meanwhile, so that it has no other children afterwards than those that are found.
 crash() {
     [ -n "$pid" ] || return 0
-    kill -s STOP "$pid"
-    # shellcheck disable=SC2046
-    kill -s KILL $(cat "/proc/$pid/task/$pid/children" 2>/dev/null) "$pid"
+    if [ -d "/proc/$pid" ]; then
+        kill -s STOP "$pid"
+        wait_for_state "$pid" T
+        for child in $(cat "/proc/$pid/task/$pid/children" 2>/dev/null); do
+            kill -s KILL "$child"
+            wait_for_state "$child" Z
+        done
+    fi
+    kill -s KILL "$pid"
     wait "$pid"
     pid=
 }

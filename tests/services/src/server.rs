@@ -143,7 +143,7 @@ impl Server {
             Kind::Redis => format!("redis://127.0.0.1:{port}/"),
             Kind::RedisCluster => {
                 let hosts: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-                format!("redis+cluster://{}", hosts.join(","))
+                format!("redis-cluster://{}", hosts.join(","))
             }
             Kind::Mongodb => format!("mongodb://127.0.0.1:{port}/unified_scheduler"),
             // A client that looks for the set's members would leave the proxy aside.
