@@ -40,7 +40,12 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["unified-scheduler", "unified-scheduler-core", "unified-scheduler-conformance"],
     ),
     ("unified-scheduler-bench", &["unified-scheduler", "unified-scheduler-core", "unified-scheduler-sqlite"]),
-    ("xtask", &[]),
+    ("unified-scheduler-services", &[]),
+    (
+        "unified-scheduler-processes",
+        &["unified-scheduler", "unified-scheduler-services", "unified-scheduler-tests"],
+    ),
+    ("xtask", &["unified-scheduler-services"]),
 ];
 
 #[derive(Deserialize)]

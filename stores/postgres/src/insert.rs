@@ -1,8 +1,9 @@
 //! Executions to insert, column by column: one statement for any number of them.
 
+use sqlx::Row as _;
 use sqlx::postgres::PgArguments;
 use unified_scheduler_core::execution::Execution;
-use unified_scheduler_core::id::NodeId;
+use unified_scheduler_core::id::{ExecutionId, NodeId};
 use uuid::Uuid;
 
 use crate::error::Step;
@@ -153,12 +154,18 @@ impl NewRows {
 
     /// Inserts them; answers how many were new.
     pub(crate) async fn insert(self, session: &mut Session) -> Step<usize> {
+        Ok(self.insert_new(session).await?.len())
+    }
+
+    /// Inserts them; answers which were new.
+    pub(crate) async fn insert_new(self, session: &mut Session) -> Step<Vec<ExecutionId>> {
         const SQL: &str = insert_rows!("");
         if self.len() == 0 {
-            return Ok(0);
+            return Ok(Vec::new());
         }
         let mut arguments = PgArguments::default();
         self.bind_to(&mut arguments)?;
-        Ok(session.all(SQL, arguments).await?.len())
+        let rows = session.all(SQL, arguments).await?;
+        rows.iter().map(|row| Ok(ExecutionId::from_uuid(row.try_get(0)?))).collect()
     }
 }

@@ -15,9 +15,9 @@ use unified_scheduler_core::schedule::Calendar;
 use unified_scheduler_core::store::{
     AuditEntry, AuditQuery, CancelOutcome, Check, CheckLevel, ClaimOutcome, ClaimRequest, Claimed,
     CompleteOutcome, CompleteRequest, Completion, Counts, CreateJobs, CreateOutcome, ExecutionQuery,
-    HeartbeatOutcome, HeartbeatRequest, JobQuery, JoinRequest, Joined, Node, NodeRef, Page, Planner,
-    PruneRequest, ReapRequest, Reaped, Report, Store, StoreDescription, TriggerOutcome, TriggerRequest,
-    UpdateJob, UpdateOutcome,
+    HeartbeatOutcome, HeartbeatRequest, Import, Imported, JobQuery, JoinRequest, Joined, Node, NodeRef, Page,
+    Planner, PruneRequest, ReapRequest, Reaped, Report, Store, StoreDescription, TriggerOutcome,
+    TriggerRequest, UpdateJob, UpdateOutcome,
 };
 use unified_scheduler_core::{Error, Result, Timestamp};
 use uuid::Uuid;
@@ -26,7 +26,7 @@ use crate::config::PostgresConfig;
 use crate::error::{Fail, Step};
 use crate::pool::closed;
 use crate::queries::complete::{self, End};
-use crate::queries::{claim, diagnose, edit, executions, find, history, jobs, nodes, reap};
+use crate::queries::{claim, diagnose, edit, executions, find, history, import, jobs, nodes, reap};
 use crate::schema;
 use crate::session::{Session, Shared};
 
@@ -308,20 +308,20 @@ impl Store for PostgresStore {
                 return Ok(reaped);
             }
             after = last;
-            let lost = self
+            let ends = self
                 .call("reap", || async {
                     let mut session = Session::open(&self.shared).await?;
                     let now = session.now().await?;
-                    let lost = reap::plan(&mut session, found.clone(), planner, now).await?;
+                    let ends = reap::plan(&mut session, found.clone(), planner, now).await?;
                     session.finish().await?;
-                    Ok(lost)
+                    Ok(ends)
                 })
                 .await?;
-            match self.end_lost(&lost).await {
+            match self.end_lost(&ends).await {
                 Ok(ended) => reaped.ended.extend(ended),
                 Err(error) if error.is_retryable() => return Err(error),
                 Err(_) => {
-                    for one in &lost {
+                    for one in &ends {
                         match self.end_lost(std::slice::from_ref(one)).await {
                             Ok(ended) => reaped.ended.extend(ended),
                             Err(error) if error.is_retryable() => return Err(error),
@@ -364,6 +364,11 @@ impl Store for PostgresStore {
             gone += verb!(self, "prune", single, |s| history::remove_ended(s, step))?;
         }
         Ok(gone)
+    }
+
+    async fn import(&self, import: Import) -> Result<Imported> {
+        import.check()?;
+        verb!(self, "import", transaction, |s| import::import(s, &import))
     }
 
     async fn counts(&self) -> Result<Counts> {

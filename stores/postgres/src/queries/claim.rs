@@ -287,7 +287,7 @@ impl Won {
         batch: &mut ClaimBatch,
         session: &mut Session,
     ) -> Step<()> {
-        let moved: Vec<bool> = match &self.moved {
+        let won: Vec<bool> = match &self.moved {
             None => vec![true; moves.len()],
             Some(ids) => moves.iter().map(|m| ids.iter().any(|id| id == m.job.id.as_str())).collect(),
         };
@@ -296,7 +296,7 @@ impl Won {
         let mut new = Vec::new();
         for (place, disposition, execution) in records {
             let is_made = self.made.as_ref().is_none_or(|made| made.contains(&key(&execution.id)));
-            if !moved[place] || !is_made {
+            if !won[place] || !is_made {
                 continue; // It has its record already, because an edit set the job back.
             }
             new.push(key(&execution.id));
@@ -314,7 +314,7 @@ impl Won {
         }
         let mut cancelling = Vec::new();
         for (place, m) in moves.into_iter().enumerate() {
-            if !moved[place] {
+            if !won[place] {
                 batch.more = true;
                 continue;
             }

@@ -73,7 +73,7 @@ fn column<T>(jobs: &[&Job], value: impl Fn(&Job) -> T) -> Vec<T> {
 }
 
 /// Inserts jobs; answers how many were new.
-async fn insert(session: &mut Session, jobs: &[&Job]) -> Step<usize> {
+pub(crate) async fn insert(session: &mut Session, jobs: &[&Job]) -> Step<usize> {
     const JOBS: &str = "INSERT INTO @jobs AS j (id, name, description, origin, tags, definition, max_age,
             max_count, created_at, created_by)
         SELECT d.id, d.name, d.description, d.origin, ARRAY(SELECT json_array_elements_text(d.tags::json)),

@@ -148,6 +148,18 @@ local function file(id, s)
   return bytes
 end
 
+-- Writes a new job, in its parts as the client packs them.
+local function create_job(id, s, run, definition)
+  file(id, s)
+  call('HSET', P .. 'definition', id, definition)
+  call('ZADD', P .. 'ids', 0, id)
+  call('ZADD', P .. 'names', 0, s[13] .. '\0' .. id)
+  call('ZADD', P .. 'by_created', open(definition)[1], id)
+  local r = open(run)
+  call('ZADD', P .. 'by_run', r and r[1] or '+inf', id)
+  if r then call('HSET', P .. 'run', id, run) end
+end
+
 local function audit(id, s, action, actor, due_before, detail)
   local n = call('INCR', P .. 'audit_n')
   local entry = { NOW, id, s[13], action, actor, s[1], due_before or false, scheduled(s) and s[3] or false, detail }
