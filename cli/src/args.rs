@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::calendars::CalendarsCommand;
 use crate::executions::ExecutionsCommand;
 use crate::jobs::JobsCommand;
 use crate::migrate::MigrateArgs;
@@ -86,6 +87,9 @@ pub(crate) enum Command {
     /// Look at what ran, is running or was skipped
     #[command(subcommand, visible_alias = "execution")]
     Executions(ExecutionsCommand),
+    /// Days and hours on which jobs do not run, shared by name
+    #[command(subcommand, visible_alias = "calendar")]
+    Calendars(CalendarsCommand),
     /// The nodes that share the store
     Nodes,
     /// How the scheduler and its store are

@@ -70,6 +70,24 @@ fn doctor_and_migrate_tell_how_the_store_is() {
 }
 
 #[test]
+fn calendars_are_stored_shown_used_and_removed() {
+    let place = Place::new();
+    let file = place.file(
+        "holidays.yaml",
+        "- name: holidays\n  description: when nobody works\n  dates: ['2026-12-24/2026-12-26']\n  weekdays: [sunday]\n",
+    );
+    assert_eq!(place.json(&["calendars", "put", &file])["stored"], 1);
+    assert_eq!(place.json(&["calendars", "put", &file])["stored"], 1, "in place of the same");
+    let list = place.run(&["calendars", "list"]).well().out;
+    assert!(list.contains("holidays") && list.contains("1 date, 1 weekday"), "{list}");
+    let bad = place.file("bad.json", r#"[{"name": "x", "dates": ["2026-13-01"]}, {"name": ""}]"#);
+    place.run(&["calendars", "put", &bad]).refused(2, &["line 1"]);
+    assert_eq!(place.json(&["calendars", "list"]).as_array().unwrap().len(), 1);
+    place.run(&["calendars", "delete", "holidays"]).well();
+    place.run(&["calendars", "delete", "holidays"]).refused(2, &["holidays"]);
+}
+
+#[test]
 fn everything_moves_to_another_store_and_can_move_again() {
     let place = Place::new();
     let schedule = json!({"type": "interval", "interval_seconds": 3600});

@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     Hangs,
     /// It does what it is asked to, and the answer is lost.
     LosesReply,
+    /// It does what it is asked to, and never answers.
+    NeverReplies,
     /// It can't take what it is given.
     Refuses,
 }
@@ -74,6 +76,10 @@ impl FaultyStore {
             Some(Fault::LosesReply) => {
                 call.await?;
                 Err(Error::unavailable("the reply is lost"))
+            }
+            Some(Fault::NeverReplies) => {
+                call.await?;
+                std::future::pending().await
             }
             Some(Fault::Refuses) => Err(Error::invalid("more than the store can take")),
         }

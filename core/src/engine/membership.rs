@@ -58,7 +58,8 @@ impl Membership {
             self.engine.events.tell(|| Event::NodeJoined { node_id: node.id.clone(), epoch: node.epoch });
             self.stay(&node).await;
             self.engine.node.send_replace(None);
-            if self.engine.ended.is_cancelled() {
+            // A node that leaves is refused from then on, and must not come back.
+            if self.engine.ended.is_cancelled() || self.engine.leaving.is_cancelled() {
                 return;
             }
             tracing::warn!(node = %node.id, epoch = %node.epoch, "the lease is lost; joining again");
@@ -80,6 +81,7 @@ impl Membership {
             let answer = tokio::select! {
                 biased;
                 () = self.engine.ended.cancelled() => return None,
+                () = self.engine.leaving.cancelled() => return None,
                 answer = self.engine.call("join", self.engine.store.join(request)) => answer,
             };
             match answer {

@@ -108,7 +108,7 @@ impl Engine {
         finished: mpsc::UnboundedSender<Finished>,
     ) -> Self {
         Self {
-            planner: EnginePlanner::new(Arc::clone(&ids)),
+            planner: EnginePlanner::new(Arc::clone(&ids)).knowing(Arc::clone(&registry)),
             store_clock: Arc::new(StoreClock::new(Arc::clone(&clock))),
             store,
             clock,

@@ -379,6 +379,17 @@ fn a_scheduler_starts_without_a_store_and_stores_its_jobs_when_it_can() {
 }
 
 #[test]
+fn a_node_that_has_left_does_not_come_back_by_a_heartbeat_that_was_on_its_way() {
+    let bench = Bench::new();
+    let scheduler = bench.start(1, |s| s.lease(2 * SECOND).job(every("job", HOUR).run(|_| async {})));
+    // It has left, and does not know yet, when its last heartbeat is refused.
+    bench.store.fail("leave", Fault::NeverReplies, 1);
+    bench.runtime.block_on(scheduler.stop());
+    let nodes = bench.runtime.block_on(bench.store.list_nodes()).unwrap();
+    assert!(nodes.len() == 1 && nodes[0].dead, "{nodes:?}");
+}
+
+#[test]
 fn a_node_that_was_away_too_long_drops_what_it_ran_and_joins_again() {
     let bench = Bench::new();
     let (seen, listener) = recorder();
