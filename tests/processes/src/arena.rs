@@ -34,6 +34,9 @@ pub const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How far the clock of each node is ahead.
 pub const SKEWS: [i64; 4] = [0, 5 * 60_000, -5 * 60_000, 0];
 
+/// How long to ask a store that does not answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// What went wrong with the test itself, and not with what it tests.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -132,19 +135,30 @@ impl Arena {
         Node::start(&self.launches[slot], &format!("node{slot}-{}", self.n_started))
     }
 
-    /// The store itself, past all proxies.
-    pub fn store(&self) -> &Arc<dyn Store> {
-        &self.store
+    /// Asks the store itself, past all proxies; again, where the answer is one that may pass: a crash has
+    /// ended our connections too.
+    ///
+    /// # Errors
+    ///
+    /// The store's own.
+    pub fn ask<T>(
+        &self,
+        mut question: impl AsyncFnMut(&dyn Store) -> unified_scheduler::Result<T>,
+    ) -> Result<T, Failure> {
+        let began = Instant::now();
+        loop {
+            match self.runtime.block_on(question(&*self.store)) {
+                Err(error) if error.is_retryable() && began.elapsed() < PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                done => return Ok(done?),
+            }
+        }
     }
 
     /// Where the files of the nodes are.
     pub fn folder(&self) -> &Path {
         self.folder.path()
-    }
-
-    /// Runs a future to its end.
-    pub fn wait_for<T>(&self, future: impl Future<Output = T>) -> T {
-        self.runtime.block_on(future)
     }
 
     /// Does the same to the way of one node.
@@ -188,7 +202,7 @@ impl Arena {
         };
         let mut all = Vec::new();
         loop {
-            let page = self.wait_for(self.store.list_executions(&query))?.items;
+            let page = self.ask(async |store| store.list_executions(&query).await)?.items;
             let n = page.len();
             let last: Option<ExecutionId> = page.last().map(|row| row.id);
             all.extend(page);

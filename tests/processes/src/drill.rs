@@ -12,6 +12,9 @@ use crate::arena::{Arena, Failure, HEARTBEAT, LEASE, SKEWS};
 use crate::node::{Node, all_events};
 use crate::proxy::Mode;
 
+/// After how long to give up waiting for a node to be reaped. Whether it was in time is asked later.
+const REAPED: Duration = Duration::from_secs(20);
+
 /// A node that was killed or stood still for longer than its lease.
 #[derive(Debug, Clone)]
 pub struct Death {
@@ -49,7 +52,8 @@ pub struct Deeds {
 pub fn run(arena: &mut Arena, lasts: Duration) -> Result<Deeds, Failure> {
     let began = Instant::now();
     let mut deeds = Deeds::default();
-    arena.pause(2000..2500);
+    // Until jobs of every phase are on their way.
+    arena.pause(3500..4500);
     while deeds.deaths.is_empty() || began.elapsed() < lasts {
         kill_and_stop(arena, &mut deeds)?;
         if arena.server.is_some() {
@@ -98,18 +102,14 @@ fn kill_and_stop(arena: &mut Arena, deeds: &mut Deeds) -> Result<(), Failure> {
     arena.pause(100..600);
     let (node, _) = arena.identity(killed)?;
     arena.nodes[killed].kill()?;
-    deeds.deaths.push(Death { node, at: Instant::now() });
+    deeds.deaths.push(Death { node: node.clone(), at: Instant::now() });
     arena.tally.count("SIGKILL");
     arena.pause(200..1000);
     arena.nodes[killed] = arena.launch(killed)?;
 
     // What it left must have been found before it goes on, or there is nothing to be seen.
     let none_running = |arena: &Arena| Ok(arena.executions(&[Status::Running], Some(&zombie))?.is_empty());
-    arena.until(
-        "a node that stands still is reaped",
-        LEASE + HEARTBEAT + Duration::from_secs(15),
-        none_running,
-    )?;
+    arena.until("a node that stands still is reaped", REAPED, none_running)?;
     let lost = arena.executions(&[Status::Lost], Some(&zombie))?;
     arena.tally.add("executions of a zombie", lost.len() as u64);
     arena.nodes[stopped].go_on()?;
@@ -118,6 +118,8 @@ fn kill_and_stop(arena: &mut Arena, deeds: &mut Deeds) -> Result<(), Failure> {
     })?;
     deeds.zombies.push(Zombie { node: zombie, epoch, lost });
     arena.until("a new node joins", LEASE * 3, |arena| Ok(arena.nodes[killed].identity().is_some()))?;
+    let none_running = |arena: &Arena| Ok(arena.executions(&[Status::Running], Some(&node))?.is_empty());
+    arena.until("a node that was killed is reaped", REAPED, none_running)?;
     arena.pause(500..1000);
     Ok(())
 }
@@ -188,8 +190,8 @@ fn heal(arena: &mut Arena) -> Result<(), Failure> {
 }
 
 fn what_is_ill(arena: &Arena) -> Result<String, Failure> {
-    let nodes = arena.wait_for(arena.store().list_nodes())?;
-    let now = arena.wait_for(arena.store().now())?;
+    let nodes = arena.ask(async |store| store.list_nodes().await)?;
+    let now = arena.ask(async |store| store.now().await)?;
     let alive: Vec<_> = nodes
         .into_iter()
         .filter(|node| !node.dead && node.lease_until > now)

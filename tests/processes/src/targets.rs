@@ -13,4 +13,9 @@ pub struct Target {
 }
 
 /// All that there is.
-pub const TARGETS: &[Target] = &[Target { name: "sqlite", server: None }];
+pub const TARGETS: &[Target] = &[
+    Target { name: "sqlite", server: None },
+    Target { name: "postgres", server: Some(Kind::Postgres) },
+    Target { name: "redis", server: Some(Kind::Redis) },
+    Target { name: "redis-cluster", server: Some(Kind::RedisCluster) },
+];
