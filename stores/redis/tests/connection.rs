@@ -1,93 +1,20 @@
 //! What the store says and does when the server is not as it should be.
-//!
-//! Each test has a private server, on a free port and in a temporary folder, and ends it by its process.
 
-use std::net::TcpListener;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+mod server;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-use unified_scheduler_core::store::{CheckLevel, CreateJobs, CreateOutcome, JoinRequest, NodeInfo, Store};
-use unified_scheduler_core::{ErrorKind, Job, JobDefinition, Result, Schedule, Timestamp};
+use unified_scheduler_core::plan::EnginePlanner;
+use unified_scheduler_core::store::{
+    CheckLevel, ClaimOutcome, ClaimRequest, CreateJobs, CreateOutcome, ExecutionQuery, JobQuery, JoinRequest,
+    NodeInfo, NodeRef, ReapRequest, Store,
+};
+use unified_scheduler_core::{ErrorKind, IdSource, Job, JobDefinition, NodeId, Result, Schedule, Timestamp};
 use unified_scheduler_redis::{RedisConfig, RedisStore};
 
-/// A private server.
-struct Server {
-    port: u16,
-    process: Child,
-    settings: Vec<&'static str>,
-    folder: TempDir,
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("bound above").port()
-}
-
-fn spawn(port: u16, folder: &Path, settings: &[&str]) -> Child {
-    Command::new("redis-server")
-        .args(["--bind", "127.0.0.1", "--save", "", "--port"])
-        .arg(port.to_string())
-        .arg("--dir")
-        .arg(folder)
-        .args(settings)
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("redis-server is installed")
-}
-
-impl Server {
-    fn start(settings: &[&'static str]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let port = free_port();
-        let server =
-            Self { port, process: spawn(port, folder.path(), settings), settings: settings.to_vec(), folder };
-        server.wait();
-        server
-    }
-
-    fn wait(&self) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(Instant::now() < deadline, "the server has not started");
-            std::thread::yield_now();
-        }
-    }
-
-    fn stop(&mut self) {
-        self.process.kill().expect("it runs");
-        self.process.wait().expect("it has been killed");
-    }
-
-    fn start_again(&mut self) {
-        self.process = spawn(self.port, self.folder.path(), &self.settings);
-        self.wait();
-    }
-
-    fn url(&self, login: &str) -> String {
-        format!("redis://{login}127.0.0.1:{}/", self.port)
-    }
-
-    fn command(&self, words: &[&str]) {
-        let client = redis::Client::open(self.url("")).expect("a URL");
-        let mut link = client.get_connection().expect("a connection");
-        let mut cmd = redis::cmd(words[0]);
-        for word in &words[1..] {
-            cmd.arg(word);
-        }
-        cmd.exec(&mut link).expect("the server takes the command");
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended already.
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
-}
+use crate::server::{Server, free_port};
 
 async fn open(url: &str) -> Result<RedisStore> {
     RedisStore::open(RedisConfig::from_url(url)?.timeout(Duration::from_secs(5))).await
@@ -214,10 +141,6 @@ async fn namespaces_on_one_server_share_nothing() {
 
 #[tokio::test]
 async fn definitions_and_rows_that_can_not_be_read_stop_nobody() {
-    use std::collections::BTreeSet;
-    use unified_scheduler_core::plan::EnginePlanner;
-    use unified_scheduler_core::store::{ClaimOutcome, ClaimRequest, ExecutionQuery, JobQuery, NodeRef};
-
     let server = Server::start(&[]);
     let store = open(&server.url("")).await.expect("opens");
     let now = store.now().await.expect("answers");
@@ -229,11 +152,11 @@ async fn definitions_and_rows_that_can_not_be_read_stop_nobody() {
     let request = CreateJobs { jobs, unique_names: true, actor: "tester".to_owned() };
     assert_eq!(store.create_jobs(request).await.expect("stored"), CreateOutcome::Created);
     server.command(&["HSET", "{us:default}:definition", "broken", "\u{1}nonsense"]);
-    let id = unified_scheduler_core::NodeId::from("node");
+    let id = NodeId::from("node");
     let request = JoinRequest { id: id.clone(), ttl: Duration::from_secs(60), info: NodeInfo::default() };
     let node = NodeRef { id, epoch: store.join(request).await.expect("joins").epoch };
     let handlers = BTreeSet::from(["work".to_owned()]);
-    let planner = EnginePlanner::new(Arc::new(unified_scheduler_core::IdSource::new()));
+    let planner = EnginePlanner::new(Arc::new(IdSource::new()));
     let request = ClaimRequest { node: &node, handlers: &handlers, limit: 10 };
     let ClaimOutcome::Claimed(batch) = store.claim(request, &planner).await.expect("claims") else {
         panic!("refused")
@@ -251,6 +174,6 @@ async fn definitions_and_rows_that_can_not_be_read_stop_nobody() {
     assert!(store.list_executions(&ExecutionQuery::default()).await.expect("lists").items.is_empty());
     assert!(store.owned(&node).await.expect("answers").is_empty());
     store.leave(&node).await.expect("leaves");
-    let reap = unified_scheduler_core::store::ReapRequest { grace: Duration::ZERO, limit: 10 };
+    let reap = ReapRequest { grace: Duration::ZERO, limit: 10 };
     assert!(store.reap(reap, &planner).await.expect("reaps").ended.is_empty());
 }
