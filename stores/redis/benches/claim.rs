@@ -38,9 +38,9 @@ fn rate(n: usize, took: Duration) -> f64 {
 /// The numbers of `INFO` that a line of it holds.
 async fn info(link: &mut MultiplexedConnection, name: &str) -> Result<u64, Failure> {
     let text: String = redis::cmd("INFO").arg("everything").query_async(link).await?;
-    let line = text.lines().find_map(|line| line.strip_prefix(name)).ok_or("no such line")?;
+    let rest = text.lines().find_map(|line| line.strip_prefix(name)).ok_or("no such line")?;
     let digits: String =
-        line.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+        rest.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
     Ok(digits.parse()?)
 }
 

@@ -156,18 +156,28 @@ impl<'a> Reader<'a> {
     /// An array that has at least `known` values, of which `read` reads that many; the rest, written by a
     /// newer version, is passed over.
     pub(crate) fn record<T>(&mut self, known: usize, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let more = self.begin(known)?;
+        let value = read(self)?;
+        for _ in 0..more {
+            self.skip()?;
+        }
+        Ok(value)
+    }
+
+    /// The beginning of an array that has at least `known` values; answers how many it has beyond them.
+    pub(crate) fn begin(&mut self, known: usize) -> Result<usize> {
         let n = match self.byte()? {
             b @ 0x90..=0x9f => usize::from(b & 0x0f),
             0xdc => self.size(2)?,
             0xdd => self.size(4)?,
             _ => return Err(unreadable("array")),
         };
-        let more = n.checked_sub(known).ok_or_else(|| unreadable("array of that length"))?;
-        let value = read(self)?;
-        for _ in 0..more {
-            self.skip()?;
-        }
-        Ok(value)
+        n.checked_sub(known).ok_or_else(|| unreadable("array of that length"))
+    }
+
+    /// What has not been read.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
     }
 
     fn skip(&mut self) -> Result<()> {

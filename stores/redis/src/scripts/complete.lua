@@ -86,7 +86,7 @@ local function ended_row(row, a, may_end, kept)
   if h[2] ~= new[2] or h[3] ~= new[3] or h[4] ~= new[4] then return nil, false, 0 end
   if h[1] == new[1] and h[7] == new[7] then return nil, false, reaper and 0 or (h[9] and 2 or 1) end
   if h[1] ~= 'running' or not may_end then return nil, false, 0 end
-  for i = 10, 13 do new[i] = h[i] end
+  for i = 10, #h do new[i] = h[i] end
   new[5] = h[5]
   return pack(new) .. rest, h[5]
 end

@@ -110,6 +110,21 @@ local function alive(node, epoch)
   if n and n[1] == epoch and not n[2] then return n end
 end
 
+-- Nodes that died more than a day ago are forgotten.
+local function forget_nodes()
+  local all = call('HGETALL', P .. 'nodes')
+  for i = 1, #all, 2 do
+    local n = open(all[i + 1])
+    if n and n[2] and NOW - n[2] > 86400000 then call('HDEL', P .. 'nodes', all[i]) end
+  end
+end
+
+-- An owner whose node is dead and who has nothing left is forgotten.
+local function forget_owner(owner)
+  call('ZREM', P .. 'owners', owner)
+  call('UNLINK', P .. 'stop:' .. owner)
+end
+
 -- ---- jobs ----
 
 local function scheduled(s)

@@ -1,7 +1,5 @@
 //! What happens between the two halves of a claim: a node that ends, an edit, a run that begins.
 
-mod server;
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,5 @@
 //! A private server for a test, on a free port and in a temporary folder, ended by its process.
 
-#![expect(dead_code, reason = "each test uses a part of it")]
-
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

@@ -1,5 +1,6 @@
 //! What the store says and does when the server is not as it should be.
 
+mod halves;
 mod server;
 
 use std::collections::BTreeSet;
