@@ -91,6 +91,40 @@ async fn a_restart_between_two_calls_is_survived() {
 }
 
 #[tokio::test]
+async fn a_server_that_stands_still_is_unavailable_in_time_and_then_answers_right() {
+    let server = Server::start(&[]);
+    let config = RedisConfig::from_url(&server.url("")).expect("a URL").timeout(Duration::from_millis(300));
+    let store = RedisStore::open(config).await.expect("opens");
+    assert_eq!(create(&store, "one").await.expect("stored"), CreateOutcome::Created);
+    server.signal("-STOP");
+    let began = Instant::now();
+    for name in ["two", "three"] {
+        let error = create(&store, name).await.expect_err("it stands still");
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(10), "each call has a deadline");
+    server.signal("-CONT");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    // A call may have been done although its answer was late: its repeat finds the truth.
+    for name in ["two", "three"] {
+        while create(&store, name).await.is_err() {
+            assert!(Instant::now() < deadline, "the store has not come back");
+        }
+    }
+    assert_eq!(store.counts().await.expect("answers").jobs, 3, "no answer is taken for that of another call");
+    assert_eq!(store.get_job(&"three".into()).await.expect("answers").map(|job| job.version), Some(1));
+}
+
+#[tokio::test]
+async fn tls_with_a_server_that_has_none_is_an_error() {
+    let server = Server::start(&[]);
+    let url = server.url(":secret@").replace("redis://", "rediss://");
+    let error = open(&url).await.expect_err("no TLS there");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    assert!(!format!("{error:?} {error}").contains("secret"), "{error:?}");
+}
+
+#[tokio::test]
 async fn forgotten_scripts_are_brought_again() {
     let server = Server::start(&[]);
     let store = open(&server.url("")).await.expect("opens");

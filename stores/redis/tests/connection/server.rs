@@ -60,6 +60,12 @@ impl Server {
         self.wait();
     }
 
+    /// Sends the process a signal.
+    pub(crate) fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").arg(signal).arg(self.process.id().to_string()).status();
+        assert!(sent.is_ok_and(|status| status.success()), "the server gets {signal}");
+    }
+
     pub(crate) fn url(&self, login: &str) -> String {
         format!("redis://{login}127.0.0.1:{}/", self.port)
     }
