@@ -9,6 +9,14 @@ pub use unified_scheduler_core::*;
 #[cfg(feature = "sqlite")]
 pub use unified_scheduler_sqlite as sqlite;
 
+/// PostgreSQL: many nodes on one database.
+#[cfg(feature = "postgres")]
+pub use unified_scheduler_postgres as postgres;
+
+/// Redis: one server, or a cluster.
+#[cfg(feature = "redis")]
+pub use unified_scheduler_redis as redis;
+
 /// Job templates that come with the scheduler: webhooks, commands.
 #[cfg(feature = "templates")]
 pub use unified_scheduler_templates as templates;

@@ -18,11 +18,21 @@ const NAMELESS_ROOMS: [&str; 5] = ["utils.rs", "util.rs", "common.rs", "helpers.
 const ARROWS: &[(&str, &[&str])] = &[
     ("unified-scheduler-core", &[]),
     ("unified-scheduler-sqlite", &["unified-scheduler-core"]),
+    ("unified-scheduler-postgres", &["unified-scheduler-core"]),
+    ("unified-scheduler-mongodb", &["unified-scheduler-core"]),
+    ("unified-scheduler-redis", &["unified-scheduler-core"]),
     ("unified-scheduler-templates", &["unified-scheduler-core"]),
     ("unified-scheduler-conformance", &["unified-scheduler-core"]),
     (
         "unified-scheduler",
-        &["unified-scheduler-core", "unified-scheduler-sqlite", "unified-scheduler-templates"],
+        &[
+            "unified-scheduler-core",
+            "unified-scheduler-sqlite",
+            "unified-scheduler-postgres",
+            "unified-scheduler-mongodb",
+            "unified-scheduler-redis",
+            "unified-scheduler-templates",
+        ],
     ),
     ("unified-scheduler-cli", &["unified-scheduler"]),
     (
