@@ -1,5 +1,6 @@
 //! Where errors of the driver become ours: the one place.
 
+use std::borrow::Cow;
 use std::error::Error as _;
 
 use unified_scheduler_core::{Error, ErrorKind};
@@ -38,7 +39,7 @@ impl From<Fail> for Error {
     fn from(fail: Fail) -> Self {
         match fail {
             Fail::Ours(error) => error,
-            Fail::Driver(error) => from_driver(error),
+            Fail::Driver(error) => from_driver(&error),
         }
     }
 }
@@ -47,7 +48,7 @@ impl Fail {
     /// The five characters by which PostgreSQL names an error.
     fn code(&self) -> Option<String> {
         match self {
-            Self::Driver(sqlx::Error::Database(error)) => error.code().map(|code| code.into_owned()),
+            Self::Driver(sqlx::Error::Database(error)) => error.code().map(Cow::into_owned),
             _ => None,
         }
     }
@@ -89,13 +90,13 @@ impl Fail {
     }
 }
 
-fn from_driver(error: sqlx::Error) -> Error {
-    if let sqlx::Error::Database(database) = &error {
+fn from_driver(error: &sqlx::Error) -> Error {
+    if let sqlx::Error::Database(database) = error {
         let code = database.code().unwrap_or_default().into_owned();
         let (kind, message) = named(&code, database.message());
         return Error::new(kind, message);
     }
-    let kind = match &error {
+    let kind = match error {
         sqlx::Error::Io(_)
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed

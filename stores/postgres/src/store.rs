@@ -298,7 +298,7 @@ impl Store for PostgresStore {
         // Those that can't be ended are passed over, and hide nobody.
         loop {
             let left = request.limit.saturating_sub(reaped.ended.len());
-            let (n_found, last, found) =
+            let (n_found, end, found) =
                 verb!(self, "reap", single, |s| reap::orphans(s, after, left.max(1)))?;
             if n_found == 0 {
                 return Ok(reaped);
@@ -307,7 +307,7 @@ impl Store for PostgresStore {
                 reaped.more = true;
                 return Ok(reaped);
             }
-            after = last;
+            after = end;
             let lost = self
                 .call("reap", || async {
                     let mut session = Session::open(&self.shared).await?;

@@ -39,6 +39,9 @@ const HELD: i64 = 20;
 /// $1 to $33 the records; $34 to $42 the jobs to move on: id, version, due time as it was; due and fire time, end,
 /// skips and count as they are to be; how often it runs at most; $43 and $44 the executions to start and how often
 /// their jobs run at most; $45 now, $46 and $47 the node.
+///
+/// A version stands for everything that an edit could have changed. `coalesce` keeps the planner from the index of
+/// what is pending, which it takes for nearly empty: what is written is found by its id.
 const WRITE: &str = concat!(
     "WITH alive AS MATERIALIZED (
         SELECT FROM @nodes WHERE id = $46 AND epoch = $47 AND dead_at IS NULL
@@ -49,9 +52,9 @@ const WRITE: &str = concat!(
             $40::bigint[], $41::bigint[], $42::bigint[])
             AS p (id, version, due_at, next_due, next_fire, ended, skip_next, n_fired, running)
         WHERE EXISTS (SELECT FROM alive) AND s.id = p.id AND s.version = p.version
-            AND s.due_at IS NOT DISTINCT FROM p.due_at AND s.enabled AND s.fault IS NULL
+            AND s.due_at IS NOT DISTINCT FROM p.due_at
             AND (SELECT count(*) FROM @executions x
-                WHERE x.job_id = p.id AND x.status = 'running') <= p.running
+                WHERE x.job_id = p.id AND x.ended_at IS NULL AND x.status = 'running') <= p.running
         RETURNING s.id
     ), made AS (",
     insert_rows!("WHERE (r.job_id IN (SELECT id FROM moved)) IS TRUE"),
@@ -59,9 +62,9 @@ const WRITE: &str = concat!(
         UPDATE @executions e SET status = 'running', started_at = $45, node_id = $46, epoch = $47,
             claim = e.claim + 1
         FROM unnest($43::uuid[], $44::bigint[]) AS p (id, running)
-        WHERE EXISTS (SELECT FROM alive) AND e.id = p.id AND e.status = 'pending'
+        WHERE EXISTS (SELECT FROM alive) AND e.id = p.id AND coalesce(e.status = 'pending', false)
             AND (SELECT count(*) FROM @executions x
-                WHERE x.job_id = e.job_id AND x.status = 'running') <= p.running
+                WHERE x.job_id = e.job_id AND x.ended_at IS NULL AND x.status = 'running') <= p.running
         RETURNING e.*
     )
     SELECT CASE WHEN (SELECT count(*) FROM moved) < cardinality($34::text[])
@@ -287,7 +290,7 @@ impl Won {
         batch: &mut ClaimBatch,
         session: &mut Session,
     ) -> Step<()> {
-        let moved: Vec<bool> = match &self.moved {
+        let won: Vec<bool> = match &self.moved {
             None => vec![true; moves.len()],
             Some(ids) => moves.iter().map(|m| ids.iter().any(|id| id == m.job.id.as_str())).collect(),
         };
@@ -296,7 +299,7 @@ impl Won {
         let mut new = Vec::new();
         for (place, disposition, execution) in records {
             let is_made = self.made.as_ref().is_none_or(|made| made.contains(&key(&execution.id)));
-            if !moved[place] || !is_made {
+            if !won[place] || !is_made {
                 continue; // It has its record already, because an edit set the job back.
             }
             new.push(key(&execution.id));
@@ -314,7 +317,7 @@ impl Won {
         }
         let mut cancelling = Vec::new();
         for (place, m) in moves.into_iter().enumerate() {
-            if !moved[place] {
+            if !won[place] {
                 batch.more = true;
                 continue;
             }
@@ -354,7 +357,7 @@ async fn end_unreadable(session: &mut Session, ids: &[Uuid], now: Timestamp) -> 
 async fn cancel_running(session: &mut Session, jobs: &[JobId], new: &[Uuid]) -> Step<Vec<ExecutionId>> {
     const SQL: &str = "UPDATE @executions e SET cancel_requested = true
         FROM unnest($1::text[]) AS c (job_id)
-        WHERE e.job_id = c.job_id AND e.status = 'running' AND e.id <> ALL ($2) RETURNING e.id";
+        WHERE e.job_id = c.job_id AND e.ended_at IS NULL AND e.status = 'running' AND e.id <> ALL ($2) RETURNING e.id";
     if jobs.is_empty() {
         return Ok(Vec::new());
     }

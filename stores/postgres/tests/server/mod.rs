@@ -24,12 +24,6 @@ impl Schema {
         Self { namespace }
     }
 
-    /// The name that it has in the database.
-    #[allow(dead_code, reason = "not every test that includes this file asks")]
-    pub(crate) fn name(&self) -> String {
-        format!("unified_scheduler_{}", self.namespace)
-    }
-
     /// Its URL, with more parameters, each after a `&`.
     pub(crate) fn url(&self, parameters: &str) -> String {
         let url = url();
