@@ -29,9 +29,9 @@ async fn refused(url: &str) -> Error {
 }
 
 async fn run(sql: String) {
-    let mut connection = PgConnection::connect(&url()).await.unwrap();
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
+    let mut connection = PgConnection::connect(&url()).await.expect("the server answers");
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.expect("the statement is right");
+    connection.close().await.expect("it closes");
 }
 
 /// The server's URL with another user, password and database.
@@ -49,7 +49,7 @@ fn database() -> String {
 }
 
 async fn with_jobs(store: &PostgresStore, n: usize) -> Vec<Job> {
-    let now = store.now().await.unwrap();
+    let now = store.now().await.expect("the store works");
     let job = |i: usize| {
         let definition =
             JobDefinition::new(format!("job {i}"), "work", Schedule::every(Duration::from_secs(60)));
@@ -57,19 +57,22 @@ async fn with_jobs(store: &PostgresStore, n: usize) -> Vec<Job> {
     };
     let jobs: Vec<Job> = (0..n).map(job).collect();
     let request = CreateJobs { jobs: jobs.clone(), unique_names: true, actor: "tester".to_owned() };
-    assert_eq!(store.create_jobs(request).await.unwrap(), CreateOutcome::Created);
+    assert_eq!(store.create_jobs(request).await.expect("the store works"), CreateOutcome::Created);
     jobs
 }
 
 async fn claim_all(store: &PostgresStore) -> (NodeRef, Vec<Claimed>) {
     let id = unified_scheduler_core::id::NodeId::from("node");
     let ttl = Duration::from_secs(600);
-    let joined = store.join(JoinRequest { id: id.clone(), ttl, info: NodeInfo::default() }).await.unwrap();
+    let joined = store
+        .join(JoinRequest { id: id.clone(), ttl, info: NodeInfo::default() })
+        .await
+        .expect("the store works");
     let node = NodeRef { id, epoch: joined.epoch };
     let planner = EnginePlanner::new(IdSource::new().into());
     let handlers = ["work".to_owned()].into();
     let request = ClaimRequest { node: &node, handlers: &handlers, limit: 100 };
-    let ClaimOutcome::Claimed(batch) = store.claim(request, &planner).await.unwrap() else {
+    let ClaimOutcome::Claimed(batch) = store.claim(request, &planner).await.expect("the store works") else {
         panic!("refused")
     };
     (node, batch.claimed)

@@ -62,7 +62,7 @@ const PLAIN: &str = concat!(
     ), told AS MATERIALIZED (
         SELECT pg_notify($22, $23) WHERE EXISTS (SELECT FROM @executions WHERE status = 'pending')
             AND EXISTS (SELECT FROM ended x, LATERAL (
-                SELECT FROM @executions p WHERE p.job_id = x.job_id AND p.ended_at IS NULL AND p.status = 'pending' LIMIT 1) p)
+                SELECT FROM @executions p WHERE p.job_id = x.job_id AND p.ended_at IS NULL AND coalesce(p.status = 'pending', false) LIMIT 1) p)
     ), hint AS MATERIALIZED (
         SELECT count(*) > 0 AS given FROM told
     )
@@ -319,7 +319,7 @@ impl Aftermath {
                     fault, due_at, fire_at)
             WHERE s.id = c.id";
         const WAITS: &str = "SELECT FROM unnest($1::text[]) AS u (id), LATERAL (
-            SELECT FROM @executions p WHERE p.job_id = u.id AND p.ended_at IS NULL AND p.status = 'pending' LIMIT 1) p LIMIT 1";
+            SELECT FROM @executions p WHERE p.job_id = u.id AND p.ended_at IS NULL AND coalesce(p.status = 'pending', false) LIMIT 1) p LIMIT 1";
         fn column<T>(jobs: &[&Job], value: impl Fn(&Job) -> T) -> Vec<T> {
             jobs.iter().map(|job| value(job)).collect()
         }

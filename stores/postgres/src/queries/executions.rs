@@ -124,7 +124,7 @@ pub(crate) async fn cancel_pending(session: &mut Session, job: &JobId, why: &str
     const SQL: &str = concat!(
         "UPDATE @executions SET status = 'cancelled', result = $3, ended_at = ",
         now!("$2"),
-        " WHERE job_id = $1 AND ended_at IS NULL AND status = 'pending'"
+        " WHERE job_id = $1 AND ended_at IS NULL AND coalesce(status = 'pending', false)"
     );
     let now = session.shared.fixed_now();
     session.execute(SQL, params![job.as_str(), now, cancelled(why)?]).await?;

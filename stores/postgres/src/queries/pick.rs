@@ -44,7 +44,8 @@ const PICK: &str = concat!(
     ), waiting AS MATERIALIZED (
         SELECT c.*, row_number() OVER (PARTITION BY c.job_id ORDER BY c.priority DESC, c.run_at, c.id) AS place,
             (SELECT s.max_running - (
-                SELECT count(*) FROM @executions x WHERE x.job_id = s.id AND x.ended_at IS NULL AND x.status = 'running')
+                SELECT count(*) FILTER (WHERE x.status = 'running') FROM @executions x
+                WHERE x.job_id = s.id AND x.ended_at IS NULL)
             FROM @job_state s WHERE s.id = c.job_id AND s.fault IS NULL) AS free
         FROM (
             SELECT c.* FROM pending_lanes l, LATERAL (
