@@ -71,10 +71,10 @@ impl Fail {
     pub(crate) fn spares_connection(&self) -> bool {
         match self {
             Self::Ours(_) => true,
-            // Class 57: the server shuts down, or somebody ended the session.
-            Self::Driver(sqlx::Error::Database(error)) => {
-                !error.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("25P03"))
-            }
+            // The server shuts down, somebody ended the session, or the primary has become a replica.
+            Self::Driver(sqlx::Error::Database(error)) => !error
+                .code()
+                .is_some_and(|code| code.starts_with("57P") || code == "25P03" || code == "25006"),
             Self::Driver(error) => {
                 matches!(error, sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. })
             }
@@ -133,6 +133,10 @@ fn named(code: &str, said: &str) -> (ErrorKind, String) {
             ErrorKind::Invalid,
             text("grant the user CREATE on the database, or make it the owner of the scheduler's schema"),
         ),
+        "26000" | "42P05" | "08P01" => (
+            ErrorKind::Invalid,
+            text("through a pooler in transaction mode, add `?statement_cache=0` to the URL"),
+        ),
         "25006" => {
             (ErrorKind::Unavailable, text("this is a replica or read-only; connect to the primary server"))
         }
@@ -163,7 +167,7 @@ mod tests {
         for code in ["40P01", "55P03", "53300", "57P01", "08006", "25006", "57014"] {
             assert_eq!(named(code, "x").0, ErrorKind::Unavailable, "{code}");
         }
-        for code in ["28P01", "3D000", "42501", "22021"] {
+        for code in ["28P01", "3D000", "42501", "22021", "26000", "08P01"] {
             assert_eq!(named(code, "x").0, ErrorKind::Invalid, "{code}");
         }
         assert_eq!(named("42601", "syntax").0, ErrorKind::Internal);
