@@ -156,7 +156,7 @@ pub(crate) async fn update(session: &mut Session, request: &UpdateJob) -> Step<U
             skip_next = $11, n_fired = $12, failures = $13, updated_at = $14
         WHERE id = $1";
     const FOLLOW: &str = "UPDATE @executions SET handler = $2, priority = $3
-        WHERE job_id = $1 AND status = 'pending'";
+        WHERE job_id = $1 AND ended_at IS NULL AND coalesce(status = 'pending', false)";
     if request.unique_name && request.definition.is_some() {
         lock_names(session).await?;
     }

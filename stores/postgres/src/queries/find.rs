@@ -178,7 +178,7 @@ fn add_statuses(filter: &mut Filter, statuses: &[Status]) {
     let quoted: Vec<String> = statuses.iter().map(|s| format!("'{}'", s.as_str())).collect();
     filter.with(&format!("e.status IN ({})", quoted.join(", ")));
     if statuses.iter().all(|s| !s.is_final()) {
-        filter.with("e.status IN ('pending', 'running')");
+        filter.with("e.ended_at IS NULL");
     } else if statuses.iter().all(|s| s.is_final() && *s != Status::Success) {
         filter.with("e.status NOT IN ('pending', 'running', 'success')");
     }
