@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use bson::oid::ObjectId;
 use bson::{Bson, Document, doc};
-use mongodb::options::FindOptions;
+use mongodb::options::{FindOptions, ReturnDocument};
 use serde_json::Value;
 use unified_scheduler_core::id::JobId;
 use unified_scheduler_core::job::Job;
@@ -172,14 +172,26 @@ impl Lock {
         let begun = std::time::Instant::now();
         let mut wait = 2;
         loop {
-            let free = doc! { "_id": "names", "$expr": { "$lt": ["$until", "$$NOW"] } };
-            let taken = vec![doc! { "$set": {
-                "until": { "$add": ["$$NOW", LASTS_MS] }, "token": token,
-            } }];
+            let free = doc! { "$lt": [{ "$ifNull": ["$until", bson::DateTime::from_millis(0)] }, "$$NOW"] };
+            let until = doc! { "$add": ["$$NOW", LASTS_MS] };
+            let take = vec![
+                doc! { "$set": { "free": free } },
+                doc! { "$set": {
+                    "token": { "$cond": ["$free", token, "$token"] },
+                    "until": { "$cond": ["$free", until, "$until"] },
+                } },
+            ];
             let meta = db.collection(&db.names.meta);
-            match meta.update_one(free, taken).upsert(true).await.map_err(Fail::from) {
-                Ok(_) => return Ok(Self { token }),
-                Err(fail) if fail.code() == Some(DUPLICATE_KEY) || is_duplicate(&fail) => {}
+            let taken = meta
+                .find_one_and_update(doc! { "_id": "names" }, take)
+                .upsert(true)
+                .return_document(ReturnDocument::After)
+                .await;
+            match taken.map_err(Fail::from) {
+                Ok(Some(lock)) if lock.get("token") == Some(&Bson::ObjectId(token)) => return Ok(Self { token }),
+                Ok(_) => {}
+                // Two made the document at once.
+                Err(fail) if fail.code() == Some(DUPLICATE_KEY) => {}
                 Err(fail) => return Err(fail),
             }
             if begun.elapsed() > db.deadline {
@@ -195,16 +207,5 @@ impl Lock {
         if let Err(error) = db.delete(&db.names.meta, held).await {
             tracing::debug!(?error, "the right to give names ends by itself");
         }
-    }
-}
-
-fn is_duplicate(fail: &Fail) -> bool {
-    use mongodb::error::{ErrorKind, WriteFailure};
-    match fail {
-        Fail::Driver(error) => matches!(
-            error.kind.as_ref(),
-            ErrorKind::Write(WriteFailure::WriteError(error)) if error.code == DUPLICATE_KEY
-        ),
-        Fail::Ours(_) => false,
     }
 }
