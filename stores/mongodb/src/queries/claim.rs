@@ -19,10 +19,10 @@ use unified_scheduler_core::store::{
 };
 
 use super::calendars::Known;
-use super::ops::{Deed, Ops, carry_out};
+use super::ops::{Deed, Ops, carry_out, won};
 use super::places::{self, Open};
 use super::{effects, nodes, pending, strangers};
-use crate::db::{Db, Durability, only};
+use crate::db::{Db, Durability};
 use crate::error::Step;
 use crate::ids::{is_static, object_id};
 use crate::jobs::{JobRow, Slot, update};
@@ -339,13 +339,18 @@ impl Firing<'_> {
             return Ok(true);
         }
         let keys: Vec<Bson> = moves.iter().map(|moved| moved.key.clone()).collect();
-        let filter = doc! { "_id": { "$in": keys }, ours!("token"): token };
-        let mut won = Vec::new();
-        for collection in names.of_jobs() {
-            let docs = self.db.find(collection, filter.clone(), only(doc! { "_id": 1 })).await?;
-            won.extend(docs.into_iter().filter_map(|mut doc| doc.remove("_id")));
-        }
-        moves.retain(|moved| won.contains(&moved.key));
+        let records = moves.iter().flat_map(|moved| &moved.records);
+        let ids: Vec<ObjectId> = records.map(|(execution, _)| object_id(&execution.id)).collect();
+        let (won, there) = won(self.db, token, keys, doc! { "_id": { "$in": ids } }).await?;
+        moves.retain_mut(|moved| {
+            if won.contains(&moved.key) {
+                return true;
+            }
+            // Somebody else may have carried it out already; then its executions are there.
+            moved.records.retain(|(execution, _)| there.contains(&object_id(&execution.id)));
+            moved.ops = Ops::new(token);
+            !moved.records.is_empty()
+        });
         Ok(false)
     }
 

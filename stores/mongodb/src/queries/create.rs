@@ -188,7 +188,9 @@ impl Lock {
                 .return_document(ReturnDocument::After)
                 .await;
             match taken.map_err(Fail::from) {
-                Ok(Some(lock)) if lock.get("token") == Some(&Bson::ObjectId(token)) => return Ok(Self { token }),
+                Ok(Some(lock)) if lock.get("token") == Some(&Bson::ObjectId(token)) => {
+                    return Ok(Self { token });
+                }
                 Ok(_) => {}
                 // Two made the document at once.
                 Err(fail) if fail.code() == Some(DUPLICATE_KEY) => {}

@@ -182,16 +182,18 @@ async fn insert(db: &Db, deeds: &[Deed]) -> Step<HashSet<ObjectId>> {
 async fn start(db: &Db, deeds: &[Deed]) -> Step<HashSet<ObjectId>> {
     let mut updates = Vec::new();
     let mut owners = Vec::new();
-    for start in deeds.iter().flat_map(|deed| deed.ops.docs("start")) {
+    for (deed, start) in deeds.iter().flat_map(|deed| deed.ops.docs("start").map(move |start| (deed, start)))
+    {
         let field = |key: &str| start.get(key).cloned().unwrap_or(Bson::Null);
         let Some(id) = field("e").as_object_id() else { continue };
-        owners.push((id, field("p")));
+        owners.push((id, deed.ops.token()));
         updates.push(doc! {
             "q": { "_id": id, "status": "pending" },
             "u": {
                 "$set": {
                     "status": "running", "started_at": field("at"), "execution_host": field("node"),
                     "worker_id": field("node"), ours!("node"): field("node"), ours!("epoch"): field("p"),
+                    ours!("token"): deed.ops.token(),
                 },
                 "$inc": { ours!("claim"): 1_i64 },
             },
@@ -205,17 +207,38 @@ async fn start(db: &Db, deeds: &[Deed]) -> Step<HashSet<ObjectId>> {
     if written.n == wanted as u64 {
         return Ok(HashSet::new());
     }
+    let mut failed = HashSet::new();
     let ids: Vec<ObjectId> = owners.iter().map(|(id, _)| *id).collect();
-    let filter = doc! { "_id": { "$in": ids }, "status": "running" };
-    let fields = only(doc! { ours!("epoch"): 1 });
-    let running = db.find(&db.names.executions, filter, fields).await?;
-    let runs = |id: &ObjectId, epoch: &Bson| {
-        running.iter().any(|doc| {
-            doc.get("_id").and_then(Bson::as_object_id) == Some(*id)
-                && doc.get_document(OURS).ok().and_then(|own| own.get("epoch")) == Some(epoch)
-        })
-    };
-    Ok(owners.iter().filter(|(id, epoch)| !runs(id, epoch)).map(|(id, _)| *id).collect())
+    let filter = doc! { "_id": { "$in": ids } };
+    let fields = only(doc! { "status": 1, ours!("token"): 1 });
+    let found = db.find(&db.names.executions, filter, fields).await?;
+    for (id, token) in owners {
+        let doc = found.iter().find(|doc| doc.get("_id") == Some(&Bson::ObjectId(id)));
+        let by = doc.and_then(|doc| doc.get_document(OURS).ok()?.get("token"));
+        if by != Some(&token) {
+            failed.insert(id);
+        }
+    }
+    Ok(failed)
+}
+
+/// Of the jobs with these keys, those that an update with this token has changed, and of these executions
+/// those that came to be by it. Others may have carried out what it embedded, and changed the job again
+/// since; then the executions are there.
+pub(crate) async fn won(
+    db: &Db,
+    token: ObjectId,
+    keys: Vec<Bson>,
+    executions: Document,
+) -> Step<(Vec<Bson>, HashSet<ObjectId>)> {
+    let filter = doc! { "_id": { "$in": keys }, ours!("token"): token };
+    let mut won = Vec::new();
+    for collection in db.names.of_jobs() {
+        let docs = db.find(collection, filter.clone(), only(doc! { "_id": 1 })).await?;
+        won.extend(docs.into_iter().filter_map(|mut doc| doc.remove("_id")));
+    }
+    let there = db.find(&db.names.executions, executions, only(doc! { "_id": 1 })).await?;
+    Ok((won, rows::keys(&there).into_iter().collect()))
 }
 
 /// Changes what waits of a job that was edited or removed.
@@ -269,7 +292,7 @@ async fn take_out(db: &Db, deeds: &[Deed], failed: &HashSet<ObjectId>) -> Step<(
                 "q": deed.filter(),
                 "u": {
                     "$unset": gone.clone(),
-                    "$pull": { ours!("slots"): { "e": { "$in": lost } } },
+                    "$pull": { ours!("slots"): { "e": { "$in": lost }, "p": deed.epoch() } },
                     "$inc": { ours!("rev"): 1_i64 },
                 },
             });
@@ -297,6 +320,14 @@ async fn take_out(db: &Db, deeds: &[Deed], failed: &HashSet<ObjectId>) -> Step<(
 }
 
 impl Deed {
+    /// The epoch of the node whose executions these are.
+    fn epoch(&self) -> Bson {
+        let started = self.ops.docs("start").find_map(|doc| doc.get("p").cloned());
+        let inserted =
+            || self.ops.docs("insert").find_map(|doc| doc.get_document(OURS).ok()?.get("epoch").cloned());
+        started.or_else(inserted).unwrap_or(Bson::Null)
+    }
+
     fn executions(&self) -> impl Iterator<Item = ObjectId> {
         let inserted = self.ops.docs("insert").filter_map(|doc| doc.get("_id")?.as_object_id());
         inserted.chain(self.ops.docs("start").filter_map(|doc| doc.get("e")?.as_object_id()))

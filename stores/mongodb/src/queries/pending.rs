@@ -10,8 +10,8 @@ use unified_scheduler_core::id::JobId;
 use unified_scheduler_core::store::{ClaimBatch, ClaimRequest, Claimed};
 
 use super::ops::{Deed, Ops, carry_out};
-use super::{claim, places, read};
-use crate::db::{Db, Durability, only};
+use super::{claim, ops, places, read};
+use crate::db::{Db, Durability};
 use crate::error::Step;
 use crate::ids::object_id;
 use crate::jobs::{JobRow, Slot, update};
@@ -29,6 +29,13 @@ struct Room {
     starts: Vec<Execution>,
 }
 
+impl Room {
+    fn holds(&self, execution: &Execution) -> bool {
+        let key = object_id(&execution.id);
+        self.row.slots.iter().any(|slot| slot.execution == key)
+    }
+}
+
 /// Takes pending executions, by priority, then time. Those of a job that runs as often as it may are
 /// passed over, and hide nobody. Answers the jobs whose documents it has changed.
 pub(crate) async fn take(
@@ -44,13 +51,18 @@ pub(crate) async fn take(
     let mut seen: Vec<ObjectId> = Vec::new();
     let mut taken = 0;
     let mut found = first;
+    let mut asked = page;
     for _ in 0..PAGES {
-        let full = found.len() == page;
+        let full = found.len() == asked;
         let executions = rows::executions(&found);
         seen.extend(rows::keys(&found));
         enter(db, &executions, &mut rooms, &mut closed, batch).await?;
         for execution in executions {
             let Some(room) = rooms.get_mut(&execution.job_id) else { continue };
+            if room.holds(&execution) {
+                // Somebody has started it since it was found.
+                continue;
+            }
             if room.left == 0 {
                 batch.blocked = true;
                 closed.insert(execution.job_id.clone());
@@ -67,8 +79,9 @@ pub(crate) async fn take(
         }
         let others: Vec<&str> = closed.iter().map(JobId::as_str).collect();
         let except = doc! { "job_id": { "$nin": others }, "_id": { "$nin": seen.clone() } };
-        let stages = claim::startable(handlers, batch.now, except, page.max(100));
-        let next = db.aggregate(&db.names.executions, stages, page.max(100)).await?;
+        asked = page.max(100);
+        let stages = claim::startable(handlers, batch.now, except, asked);
+        let next = db.aggregate(&db.names.executions, stages, asked).await?;
         found = next
             .into_iter()
             .filter_map(|mut doc| match doc.remove("doc") {
@@ -153,6 +166,7 @@ async fn start(
         deeds.push(Deed { collection: collection.to_owned(), key: room.row.key.clone(), ops });
     }
     let read_at = Instant::now();
+    let mut failed: HashSet<ObjectId> = HashSet::new();
     let mut n = 0;
     for (collection, statements) in statements {
         n += db.update(collection, statements, Durability::Full).await?.n;
@@ -160,19 +174,21 @@ async fn start(
     if n < deeds.len() as u64 {
         batch.more = true;
         let keys: Vec<Bson> = deeds.iter().map(|deed| deed.key.clone()).collect();
-        let filter = doc! { "_id": { "$in": keys }, ours!("token"): token };
-        let mut won = Vec::new();
-        for collection in db.names.of_jobs() {
-            let docs = db.find(collection, filter.clone(), only(doc! { "_id": 1 })).await?;
-            won.extend(docs.into_iter().filter_map(|mut doc| doc.remove("_id")));
-        }
-        deeds.retain(|deed| won.contains(&deed.key));
+        let starts = rooms.iter().flat_map(|room| &room.starts);
+        let ids: Vec<ObjectId> = starts.map(|e| object_id(&e.id)).collect();
+        let started = doc! { "_id": { "$in": ids }, ours!("token"): token };
+        let (won, there) = ops::won(db, token, keys, started).await?;
+        let (still, gone): (Vec<Deed>, Vec<Deed>) = deeds.into_iter().partition(|d| won.contains(&d.key));
+        deeds = still;
+        // Somebody else has carried these out; what of them started is ours.
+        let others = rooms.iter().filter(|room| gone.iter().any(|deed| deed.key == room.row.key));
+        let not_started = others.flat_map(|room| &room.starts).map(|e| object_id(&e.id));
+        failed.extend(not_started.filter(|key| !there.contains(key)));
     }
-    let failed = carry_out(db, &deeds, read_at).await?;
-    let won: HashSet<String> = deeds.iter().map(|deed| deed.key.to_string()).collect();
+    failed.extend(carry_out(db, &deeds, read_at).await?);
     let mut changed = BTreeSet::new();
     let mut claimed = Vec::new();
-    for room in rooms.into_iter().filter(|room| won.contains(&room.row.key.to_string())) {
+    for room in rooms {
         changed.insert(room.row.id().clone());
         for mut execution in room.starts {
             if failed.contains(&object_id(&execution.id)) {
