@@ -192,7 +192,7 @@ fn failures(completion: &Completion) -> (String, Run) {
     (failures, run)
 }
 
-fn pack_lines(w: &mut Writer, lines: &[LogLine]) -> Result<()> {
+pub(crate) fn pack_lines(w: &mut Writer, lines: &[LogLine]) -> Result<()> {
     w.array(lines.len());
     for line in lines {
         w.text(&json(Some(line))?.unwrap_or_default());

@@ -23,12 +23,16 @@ const READ: usize = 200;
 
 impl Session {
     pub(crate) async fn list_jobs(&self, query: &JobQuery) -> Result<Page<Job>> {
+        query.check()?;
         if query.name.is_some() {
             return self.list_named(query).await;
         }
         let search = query.search.as_ref().map(|text| text.to_lowercase());
         let by_definition = search.is_some() || query.tag.is_some() || query.origin.is_some();
-        let by_state = !query.handlers.is_empty() || query.enabled.is_some() || query.faulty.is_some();
+        let by_state = query.after.is_some()
+            || !query.handlers.is_empty()
+            || query.enabled.is_some()
+            || query.faulty.is_some();
         let mut items = Vec::new();
         let (mut place, mut skip, mut found) = (0, query.offset, 0);
         if !by_definition && !by_state {
@@ -90,6 +94,7 @@ impl Session {
             JobSort::CreatedAt => "by_created",
             JobSort::DueAt => "by_due",
             JobSort::LastRunAt => "by_run",
+            JobSort::Id => "by_id",
         };
         let choice = |choice: Option<bool>| choice.map_or("", |yes| if yes { "1" } else { "0" });
         let unfiltered = query.handlers.is_empty()
@@ -106,7 +111,8 @@ impl Session {
             .arg(look_at)
             .arg(query.name.as_ref().map_or("-".to_owned(), |name| format!("={name}")))
             .arg(choice(query.enabled))
-            .arg(choice(query.faulty));
+            .arg(choice(query.faulty))
+            .arg(query.after.as_ref().map_or("-".to_owned(), |id| format!("={id}")));
         for handler in &query.handlers {
             call.arg(handler);
         }
@@ -125,7 +131,8 @@ impl Session {
 fn fits(job: &Job, query: &JobQuery, search: Option<&str>) -> bool {
     let definition = &job.definition;
     let holds = |text: &str, part: &str| text.to_lowercase().contains(part);
-    search.is_none_or(|s| holds(&definition.name, s) || holds(&definition.description, s))
+    query.after.as_ref().is_none_or(|after| job.id > *after)
+        && search.is_none_or(|s| holds(&definition.name, s) || holds(&definition.description, s))
         && query.origin.is_none_or(|origin| origin == definition.origin)
         && query.tag.as_ref().is_none_or(|tag| definition.tags.contains(tag))
 }
@@ -137,6 +144,7 @@ fn order(a: &Job, b: &Job, query: &JobQuery) -> Ordering {
         JobSort::CreatedAt => turn(a.created_at.cmp(&b.created_at)),
         JobSort::DueAt => none_last(a.due.map(|d| d.due_at), b.due.map(|d| d.due_at), turn),
         JobSort::LastRunAt => none_last(a.last_run_at, b.last_run_at, turn),
+        JobSort::Id => turn(a.id.cmp(&b.id)),
     }
 }
 

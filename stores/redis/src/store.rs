@@ -13,8 +13,8 @@ use unified_scheduler_core::schedule::Calendar;
 use unified_scheduler_core::store::{
     AuditEntry, AuditQuery, CancelOutcome, Check, ClaimOutcome, ClaimRequest, Claimed, CompleteOutcome,
     CompleteRequest, Counts, CreateJobs, CreateOutcome, ExecutionQuery, HeartbeatOutcome, HeartbeatRequest,
-    JobQuery, JoinRequest, Joined, Node, NodeRef, Page, Planner, PruneRequest, ReapRequest, Reaped, Report,
-    Store, StoreDescription, TriggerOutcome, TriggerRequest, UpdateJob, UpdateOutcome,
+    Import, Imported, JobQuery, JoinRequest, Joined, Node, NodeRef, Page, Planner, PruneRequest, ReapRequest,
+    Reaped, Report, Store, StoreDescription, TriggerOutcome, TriggerRequest, UpdateJob, UpdateOutcome,
 };
 use unified_scheduler_core::{Result, Timestamp};
 
@@ -253,6 +253,10 @@ impl Store for RedisStore {
 
     async fn prune(&self, request: PruneRequest) -> Result<u64> {
         during!("prune", self.session.prune(request))
+    }
+
+    async fn import(&self, import: Import) -> Result<Imported> {
+        during!("import", self.session.import(&import))
     }
 
     async fn counts(&self) -> Result<Counts> {

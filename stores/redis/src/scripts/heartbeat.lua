@@ -16,4 +16,4 @@ for _, owner in ipairs(call('ZRANGE', P .. 'owners', 0, -1)) do
     end
   end
 end
-return { 1, NOW, call('SMEMBERS', stop_key(node, epoch)), overdue }
+return { 1, NOW, call('SMEMBERS', stop_key(node, epoch)), overdue, call('ZCARD', own_key(node, epoch)) }
