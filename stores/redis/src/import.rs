@@ -1,58 +1,69 @@
-//! Rows of another store.
+//! Rows of another store, added as they are.
 
 use unified_scheduler_core::Result;
 use unified_scheduler_core::store::{AuditEntry, Import, Imported};
 
-use crate::answers::{Answer, key};
+use crate::answers::{self, key};
 use crate::complete::pack_lines;
+use crate::job::{Run, State, pack_definition};
+use crate::link::Call;
 use crate::packed::Writer;
 use crate::rows::{at, count, row};
 use crate::scripts;
 use crate::store::Session;
 
 /// How many rows one script adds.
-const STEP: usize = 200;
-
-/// One row as the script takes it: its kind, its key, and its parts.
-type Row = (&'static str, Vec<u8>, [Vec<u8>; 3]);
+const PAGE: usize = 200;
 
 impl Session {
     pub(crate) async fn import(&self, import: &Import) -> Result<Imported> {
-        let mut rows: Vec<Row> = Vec::new();
-        for job in &import.jobs {
-            rows.push(("job", job.id.as_str().into(), self.parts_of(job)?));
-        }
-        for (execution, logs) in &import.executions {
-            let mut lines = Writer::new();
-            pack_lines(&mut lines, logs)?;
-            let id = key(&execution.id).to_vec();
-            rows.push(("execution", id, [row(execution)?, lines.finish(), Vec::new()]));
-        }
-        for entry in &import.audit {
-            rows.push(("audit", entry.job_id.as_str().into(), [pack_entry(entry), Vec::new(), Vec::new()]));
-        }
+        import.check()?;
         let mut imported = Imported::default();
-        for step in rows.chunks(STEP) {
-            let mut call = self.link.call(&scripts::IMPORT);
-            for (kind, key, [first, second, third]) in step {
-                call.arg(*kind).arg(&key[..]).arg(&first[..]).arg(&second[..]).arg(&third[..]);
+        for page in import.jobs.chunks(PAGE) {
+            let mut call = self.import_of("job");
+            for job in page {
+                call.arg(job.id.as_str())
+                    .arg(State::of(job, self.generation()).pack())
+                    .arg(Run::packed(job))
+                    .arg(pack_definition(job.created_at, job.created_by.as_deref(), &job.definition)?);
             }
-            let mut answer = Answer::of(self.link.run(&call).await?)?;
-            imported += Imported {
-                jobs: count(answer.int()?),
-                executions: count(answer.int()?),
-                audit: count(answer.int()?),
-            };
+            imported.jobs += self.add(&call).await?;
+        }
+        for page in import.executions.chunks(PAGE) {
+            let mut call = self.import_of("execution");
+            for (execution, logs) in page {
+                let mut lines = Writer::new();
+                pack_lines(&mut lines, logs)?;
+                call.arg(key(&execution.id)).arg(row(execution)?).arg(lines.finish());
+            }
+            imported.executions += self.add(&call).await?;
+        }
+        for page in import.audit.chunks(PAGE) {
+            let mut call = self.import_of("audit");
+            for entry in page {
+                call.arg(entry.job_id.as_str()).arg(packed(entry));
+            }
+            imported.audit += self.add(&call).await?;
         }
         if imported != Imported::default() {
             self.hints.tell();
         }
         Ok(imported)
     }
+
+    fn import_of(&self, kind: &str) -> Call {
+        let mut call = self.link.call(&scripts::IMPORT);
+        call.arg(kind);
+        call
+    }
+
+    async fn add(&self, call: &Call) -> Result<u64> {
+        Ok(count(answers::int(&self.link.run(call).await?)?))
+    }
 }
 
-/// The record that `scripts/prelude.lua` writes for an entry.
-fn pack_entry(entry: &AuditEntry) -> Vec<u8> {
+/// An entry as the scripts write it.
+fn packed(entry: &AuditEntry) -> Vec<u8> {
     let detail = if entry.detail.is_null() { String::new() } else { entry.detail.to_string() };
     let mut w = Writer::new();
     w.array(9)

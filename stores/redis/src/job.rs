@@ -174,7 +174,13 @@ impl Run {
         read.unwrap_or_default()
     }
 
-    pub(crate) fn of(job: &Job) -> Self {
+    /// The record of a job; empty for one that never ran.
+    pub(crate) fn packed(job: &Job) -> Vec<u8> {
+        let ran = job.last_run_at.is_some() || job.last_status.is_some() || job.failures_in_row > 0;
+        if ran { Self::of(job).pack() } else { Vec::new() }
+    }
+
+    fn of(job: &Job) -> Self {
         Self {
             at: job.last_run_at,
             status: job.last_status,

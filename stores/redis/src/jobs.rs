@@ -58,18 +58,14 @@ impl Session {
         Err(Error::unavailable("others keep making and removing the same jobs"))
     }
 
+    /// A number by which jobs that have the same id one after another are told apart.
+    pub(crate) fn generation(&self) -> i64 {
+        i64::try_from(self.ids.random() & 0xffff_ffff_ffff).unwrap_or_default()
+    }
+
     async fn found(&self, request: &CreateJobs, distinct: &[&Job]) -> Result<Found> {
         let found = self.try_create(request, distinct, &Found::default(), true).await?;
         Ok(found.unwrap_or_default())
-    }
-
-    /// A new job as the scripts take it: state, run (empty before the first), definition.
-    pub(crate) fn parts_of(&self, job: &Job) -> Result<[Vec<u8>; 3]> {
-        let generation = i64::try_from(self.ids.random() & 0xffff_ffff_ffff).unwrap_or_default();
-        let ran = job.last_run_at.is_some() || job.last_status.is_some() || job.failures_in_row > 0;
-        let run = if ran { Run::of(job).pack() } else { Vec::new() };
-        let definition = pack_definition(job.created_at, job.created_by.as_deref(), &job.definition)?;
-        Ok([State::of(job, generation).pack(), run, definition])
     }
 
     /// Stores the jobs but for those that are there as in `known`; or answers what is in the way.
@@ -92,8 +88,10 @@ impl Session {
             .arg(i32::from(only_look))
             .arg(jobs.len());
         for job in jobs {
-            let [state, run, definition] = self.parts_of(job)?;
-            call.arg(job.id.as_str()).arg(state).arg(run).arg(definition);
+            call.arg(job.id.as_str())
+                .arg(State::of(job, self.generation()).pack())
+                .arg(Run::packed(job))
+                .arg(pack_definition(job.created_at, job.created_by.as_deref(), &job.definition)?);
         }
         let mut answer = Answer::of(self.link.run(&call).await?)?;
         if answer.int()? == 1 {

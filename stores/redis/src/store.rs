@@ -256,7 +256,6 @@ impl Store for RedisStore {
     }
 
     async fn import(&self, import: Import) -> Result<Imported> {
-        import.check()?;
         during!("import", self.session.import(&import))
     }
 

@@ -31,7 +31,7 @@ for i = 1, count do
   local id = ARGV[a]
   if not found[i] then
     local s = open(ARGV[a + 1])
-    create_job(id, s, ARGV[a + 2], ARGV[a + 3])
+    add_job(id, s, ARGV[a + 2], ARGV[a + 3])
     audit(id, s, 'created', actor, false, '')
     made = true
   end

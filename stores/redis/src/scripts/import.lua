@@ -1,50 +1,45 @@
--- Adds rows of another store. ARGV: clock, origin, and for each: kind, key, and three parts:
---   job: id, state, run, definition;  execution: id, row, packed lines;  audit: job, entry
--- Answers how many were added of each kind.
-local added = { job = 0, execution = 0, audit = 0 }
-local add = {}
+-- Adds rows of another store, but for those that are there already. ARGV: clock, origin, kind, and for each:
+-- job: id, state, run, definition; execution: id, row, packed log lines; audit: job, entry.
+-- Answers how many were added.
+local kind, added = ARGV[3], 0
 
-function add.job(id, state, run, definition)
-  if call('HEXISTS', P .. 'definition', id) == 1 then return end
-  create_job(id, open(state), run, definition)
-  return true
-end
-
-function add.execution(id, row, lines)
+local function add_execution(id, row, lines)
   local h, after = open(row)
   local k, rest = open(after)
   if call('HEXISTS', P .. 'x', id) == 1 or find_occurrence(k[1], k[2], slot(k[3], k[4])) then return end
-  if h[1] == 'pending' then
-    insert_pending(id, h, k, rest)
-  else
+  if is_final(h) then
     call('HSET', P .. 'x', id, row)
     call('ZADD', P .. 'is:' .. h[1], 0, id)
-    call('ZADD', P .. 'ended', h[6] or k[6], id)
+    call('ZADD', P .. 'ended', h[7] or k[6], id)
     call('ZADD', P .. 'of:' .. k[1], ENDED, id)
     call('ZADD', P .. 'due:' .. k[1], k[2], slot(k[3], k[4]) .. id)
     if k[7] then call('ZADD', P .. 'roots', 0, k[7] .. id) end
+  else
+    insert_pending(id, h, k, rest)
   end
   append_logs(id, 0, (open(lines)))
-  return true
+  added = added + 1
 end
 
-function add.audit(job, bytes)
-  local e = open(bytes)
+local function add_entry(job, entry)
   for _, n in ipairs(call('LRANGE', P .. 'audit_of:' .. job, 0, -1)) do
-    local known = open(call('HGET', P .. 'audit', n))
-    if known and known[1] == e[1] and known[4] == e[4] and known[5] == e[5] and known[6] == e[6] and known[8] == e[8] then
-      return
+    if call('HGET', P .. 'audit', n) == entry then return end
+  end
+  add_audit(job, entry)
+  added = added + 1
+end
+
+if kind == 'job' then
+  for a = 4, #ARGV, 4 do
+    if call('HEXISTS', P .. 'job', ARGV[a]) == 0 then
+      add_job(ARGV[a], open(ARGV[a + 1]), ARGV[a + 2], ARGV[a + 3])
+      added = added + 1
     end
   end
-  local n = call('INCR', P .. 'audit_n')
-  call('HSET', P .. 'audit', n, bytes)
-  call('RPUSH', P .. 'audit_of:' .. job, n)
-  return true
+elseif kind == 'execution' then
+  for a = 4, #ARGV, 3 do add_execution(ARGV[a], ARGV[a + 1], ARGV[a + 2]) end
+else
+  for a = 4, #ARGV, 2 do add_entry(ARGV[a], ARGV[a + 1]) end
 end
-
-for a = 3, #ARGV, 5 do
-  local kind = ARGV[a]
-  if add[kind](ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4]) then added[kind] = added[kind] + 1 end
-end
-if added.job + added.execution > 0 then changed() end
-return { added.job, added.execution, added.audit }
+if added > 0 and kind ~= 'audit' then changed() end
+return added

@@ -1,12 +1,11 @@
 -- A stretch of the list of jobs, in one of its orders. ARGV: clock, origin, order, whether descending, place
--- to begin at (of ids also '>' and the id before it), how many to look at, name ('=' and the text, or '-'), enabled (1, 0 or empty), faulty (the
--- same), handlers ...
+-- to begin at, how many to look at, name ('=' and the text, or '-'), enabled (1, 0 or empty), faulty (the
+-- same), the id to begin after ('=' and the text, or '-'), handlers ...
 -- Answers the ids that fit, and the place to go on at, or false at the end. With a name, all of that name.
 local order, descending, place, budget = ARGV[3], ARGV[4] == '1', tonumber(ARGV[5]), tonumber(ARGV[6])
 local key = P .. order
-if not place then place = call('ZLEXCOUNT', key, '-', '[' .. ARGV[5]:sub(2)) end
 local found, handlers, any = {}, {}, true
-for i = 10, #ARGV do
+for i = 11, #ARGV do
   handlers[ARGV[i]] = true
   any = false
 end
@@ -29,10 +28,12 @@ if ARGV[7] ~= '-' then
 end
 
 local total = call('ZCARD', key)
+if ARGV[10] ~= '-' then place = math.max(place, call('ZLEXCOUNT', key, '-', '[' .. ARGV[10]:sub(2))) end
 
 -- Up to `n` members from `at` on. In a descending list ties still go by id, and what has no value is last.
 local function take(at, n)
   if not descending then return call('ZRANGE', key, at, at + n - 1) end
+  if order == 'by_id' then return call('ZREVRANGE', key, at, at + n - 1) end
   if order == 'names' then
     local m = call('ZREVRANGE', key, at, at)[1]
     local name = m:sub(1, m:find('\0', 1, true) - 1)

@@ -163,28 +163,20 @@ local function file(id, s)
   return bytes
 end
 
--- Writes a new job, in its parts as the client packs them.
-local function create_job(id, s, run, definition)
-  file(id, s)
-  call('HSET', P .. 'definition', id, definition)
-  call('ZADD', P .. 'ids', 0, id)
-  call('ZADD', P .. 'names', 0, s[13] .. '\0' .. id)
-  call('ZADD', P .. 'by_created', open(definition)[1], id)
-  local r = open(run)
-  call('ZADD', P .. 'by_run', r and r[1] or '+inf', id)
-  if r then call('HSET', P .. 'run', id, run) end
-end
-
-local function audit(id, s, action, actor, due_before, detail)
+local function add_audit(id, entry)
   local n = call('INCR', P .. 'audit_n')
-  local entry = { NOW, id, s[13], action, actor, s[1], due_before or false, scheduled(s) and s[3] or false, detail }
-  call('HSET', P .. 'audit', n, pack(entry))
+  call('HSET', P .. 'audit', n, entry)
   call('RPUSH', P .. 'audit_of:' .. id, n)
   local old = open(call('HGET', P .. 'audit', n - AUDIT_KEPT))
   if old then
     call('HDEL', P .. 'audit', n - AUDIT_KEPT)
     call('LPOP', P .. 'audit_of:' .. old[2])
   end
+end
+
+local function audit(id, s, action, actor, due_before, detail)
+  local due_after = scheduled(s) and s[3] or false
+  add_audit(id, pack({ NOW, id, s[13], action, actor, s[1], due_before or false, due_after, detail }))
 end
 
 -- A change by the scheduler itself: a new version, with a record.
@@ -199,6 +191,18 @@ end
 
 local function set_aside(id, s, fault, detail)
   return change_by_scheduler(id, s, 'set_aside', detail, function(job) job[6] = fault end)
+end
+
+-- Adds a job with its three records.
+local function add_job(id, s, run, definition)
+  file(id, s)
+  call('HSET', P .. 'definition', id, definition)
+  call('ZADD', P .. 'names', 0, s[13] .. '\0' .. id)
+  call('ZADD', P .. 'by_id', 0, id)
+  call('ZADD', P .. 'by_created', open(definition)[1], id)
+  local r = open(run)
+  call('ZADD', P .. 'by_run', r and r[1] or '+inf', id)
+  if r then call('HSET', P .. 'run', id, run) end
 end
 
 -- ---- executions ----
