@@ -25,7 +25,7 @@ pub struct PostgresConfig {
 const OURS: &str = "namespace, max_connections, timeout_ms, statement_cache, cached_jobs";
 
 /// What the driver takes.
-const DRIVERS: [&str; 19] = [
+const DRIVERS: [&str; 18] = [
     "sslmode",
     "ssl-mode",
     "sslrootcert",
@@ -44,7 +44,6 @@ const DRIVERS: [&str; 19] = [
     "application_name",
     "options",
     "options[",
-    "passfile",
 ];
 
 impl fmt::Debug for PostgresConfig {
