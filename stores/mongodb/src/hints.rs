@@ -59,7 +59,8 @@ impl Hints {
             return;
         }
         let by = format!("{}:{}", *PROCESS, ObjectId::new());
-        let statement = doc! { "q": { "_id": "hints" }, "u": { "$inc": { "n": 1_i64 } }, "upsert": true };
+        let hint = doc! { "$set": { "by": by } };
+        let statement = doc! { "q": { "_id": "hints" }, "u": hint, "upsert": true };
         if let Err(error) = db.update(&db.names.meta, vec![statement], Durability::Light).await {
             tracing::debug!(?error, "a hint was lost");
         }

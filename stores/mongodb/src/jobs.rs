@@ -138,7 +138,7 @@ impl JobRow {
             && own.get("enabled").and_then(Bson::as_bool) == Some(enabled);
         let newer = int(own.get("v")).is_some_and(|v| v > i64::from(FORMAT));
         let guard = guard(&doc, &key, adopted);
-        let row = Self {
+        Self {
             rev: count(own.get("rev")),
             slots: list(own, "slots").iter().filter_map(Slot::read).collect(),
             queued: list(own, "queued").iter().filter_map(Bson::as_object_id).collect(),
@@ -153,8 +153,7 @@ impl JobRow {
                 doc.remove(OURS);
                 doc
             },
-        };
-        row
+        }
     }
 
     pub(crate) fn id(&self) -> &JobId {
@@ -321,29 +320,25 @@ fn definition(
     if int(own.get("v")).is_some_and(|v| v > i64::from(FORMAT)) {
         return Err("a newer version of this software wrote it".to_owned());
     }
-    match text(own, "definition").filter(|_| stored.is_current) {
-        Some(kept) => {
-            let print = legacy::print_of_definition(doc);
-            if let Some(known) = cache.get(id, print) {
-                return Ok((known, None));
-            }
-            let definition = Definition::new(id.clone(), legacy::own_definition(doc, kept)?);
-            cache.put(id, print, &definition);
-            Ok((definition, None))
+    if let Some(kept) = text(own, "definition").filter(|_| stored.is_current) {
+        let print = legacy::print_of_definition(doc);
+        if let Some(known) = cache.get(id, print) {
+            return Ok((known, None));
         }
-        None => {
-            let document = legacy::foreign(doc)?;
-            for warning in &document.warnings {
-                tracing::debug!(job_id = %id, %warning, "a document of another program");
-            }
-            let definition = Definition::new(id.clone(), document.definition.clone());
-            let faults = definition.compiled().err().map(|faults| {
-                let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-                format!("schedule: {}", faults.join("; "))
-            });
-            faults.map_or(Ok((definition, Some(document))), Err)
-        }
+        let definition = Definition::new(id.clone(), legacy::own_definition(doc, kept)?);
+        cache.put(id, print, &definition);
+        return Ok((definition, None));
     }
+    let document = legacy::foreign(doc)?;
+    for warning in &document.warnings {
+        tracing::debug!(job_id = %id, %warning, "a document of another program");
+    }
+    let definition = Definition::new(id.clone(), document.definition.clone());
+    let faults = definition.compiled().err().map(|faults| {
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        format!("schedule: {}", faults.join("; "))
+    });
+    faults.map_or(Ok((definition, Some(document))), Err)
 }
 
 /// What stands for a definition that can't be read.

@@ -4,7 +4,7 @@
 //! served by an index). Then three writes for any number of jobs: every job is moved on, by a
 //! compare-and-set that embeds its executions; these are inserted; they are taken out again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Instant;
 
 use bson::oid::ObjectId;
@@ -203,22 +203,18 @@ impl Firing<'_> {
         let none = Open::default();
         for row in rows {
             let open = open.get(row.id()).unwrap_or(&none);
-            let (moved, statement) = self.plan(row, open, token, now)?;
-            if moved.statics {
-                statics.push(statement)
-            } else {
-                dynamic.push(statement)
-            }
-            moves.push(moved);
+            let (step, statement) = self.plan(row, open, token, now)?;
+            if step.statics { &mut statics } else { &mut dynamic }.push(statement);
+            moves.push(step);
         }
         let read_at = Instant::now();
         let won = self.write(&mut moves, dynamic, statics, token).await?;
         batch.more |= !won;
         let deeds: Vec<Deed> = moves.iter().filter(|m| !m.ops.is_empty()).map(|m| self.deed(m)).collect();
         let failed =
-            if deeds.is_empty() { Default::default() } else { carry_out(self.db, &deeds, read_at).await? };
+            if deeds.is_empty() { HashSet::new() } else { carry_out(self.db, &deeds, read_at).await? };
         for moved in moves {
-            self.tell(moved, &failed, batch);
+            Self::tell(moved, &failed, batch);
         }
         Ok(())
     }
@@ -235,7 +231,7 @@ impl Firing<'_> {
         let read_at = Instant::now();
         let (mut rows, mut deeds, mut stale) = (Vec::new(), Vec::new(), Vec::new());
         for doc in due {
-            let id = doc.get("_id").map(crate::ids::job_id).unwrap_or_else(|| "".into());
+            let id = doc.get("_id").map_or_else(|| "".into(), crate::ids::job_id);
             if let Some(deed) = Deed::of(self.db.names.of_job(&id), &doc) {
                 deeds.push(deed);
                 continue;
@@ -355,7 +351,7 @@ impl Firing<'_> {
     }
 
     /// Enters what became of one job into the answer.
-    fn tell(&self, moved: Move, failed: &std::collections::HashSet<ObjectId>, batch: &mut ClaimBatch) {
+    fn tell(moved: Move, failed: &HashSet<ObjectId>, batch: &mut ClaimBatch) {
         let id = &moved.before.id;
         if let Some(reason) = moved.set_aside {
             batch.set_aside.push((id.clone(), reason));
