@@ -48,8 +48,8 @@ pub(crate) struct JobRow {
     pub(crate) stale: bool,
     /// Why the document can't be read; the job's fault says so too.
     pub(crate) unreadable: bool,
-    /// Whether the job is not there yet, or not any more.
-    pub(crate) hidden: bool,
+    /// Whether a newer version of this software wrote it, which is then not ours to change.
+    pub(crate) newer: bool,
     /// The fields by which an update makes sure that nobody has changed the document since.
     guard: Document,
     /// The top of the document without our sub-document.
@@ -143,7 +143,7 @@ impl JobRow {
             slots: list(own, "slots").iter().filter_map(Slot::read).collect(),
             queued: list(own, "queued").iter().filter_map(Bson::as_object_id).collect(),
             ops: own.get_document("ops").ok().cloned(),
-            hidden: own.contains_key("draft") || own.contains_key("deleted"),
+            newer,
             stale: (moved || !same || !stored.is_current || needs_fault(own, &job)) && !newer,
             unreadable: unreadable.is_some(),
             guard,
@@ -234,7 +234,7 @@ impl JobRow {
             ops: None,
             stale: false,
             unreadable: false,
-            hidden: false,
+            newer: false,
             guard: Document::new(),
             top: Document::new(),
         };

@@ -26,7 +26,7 @@ use crate::db::{Db, Durability};
 use crate::error::Step;
 use crate::ids::{is_static, object_id};
 use crate::jobs::{JobRow, Slot, update};
-use crate::legacy::{OURS, ours};
+use crate::legacy::{FORMAT, OURS, ours};
 use crate::value::{count, date, n, text, time};
 
 /// What one question found.
@@ -108,7 +108,11 @@ async fn look(db: &Db, handlers: &[&str], limit: usize, now: Timestamp) -> Step<
         doc! { "status": "pending", ours!("handler"): handler.clone(), ours!("run_at"): later.clone() };
     pipeline.push(union(&db.names.executions, next(ours!("run_at"), waiting)));
     for collection in db.names.of_jobs() {
-        let due = doc! { ours!("handler"): handler.clone(), ours!("fire"): { "$lte": date(now) } };
+        let due = doc! {
+            ours!("handler"): handler.clone(), ours!("fire"): { "$lte": date(now) },
+            // What a newer version wrote is not ours to run, and must not hide others.
+            ours!("v"): { "$lte": FORMAT },
+        };
         let stages = vec![
             doc! { "$match": due },
             doc! { "$sort": { ours!("priority"): -1, ours!("fire"): 1 } },
@@ -237,6 +241,9 @@ impl Firing<'_> {
                 continue;
             }
             let row = JobRow::read(doc, &self.db.cache, batch.now);
+            if row.newer {
+                continue;
+            }
             let job = &row.job;
             let is_due = job.enabled && job.due.is_some_and(|due| due.fire_at <= batch.now);
             let is_ours = self.request.handlers.contains(&job.definition.handler);
