@@ -116,9 +116,15 @@ impl Db {
     pub(crate) async fn update(
         &self,
         collection: &str,
-        updates: Vec<Document>,
+        mut updates: Vec<Document>,
         how: Durability,
     ) -> Step<Written> {
+        for update in &mut updates {
+            if update.get_document("q").is_ok_and(|q| q.contains_key("_id")) {
+                // Otherwise the server weighs this index against others, for each statement.
+                update.insert("hint", doc! { "_id": 1 });
+            }
+        }
         self.write(("update", "updates"), collection, updates, how).await
     }
 

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use bson::oid::ObjectId;
 use bson::{Document, doc};
 use futures_util::StreamExt;
 use tokio::sync::watch;
@@ -26,6 +27,9 @@ static PLACES: LazyLock<Mutex<HashMap<String, Weak<Sender>>>> = LazyLock::new(Mu
 pub(crate) struct Hints {
     sender: Arc<Sender>,
 }
+
+/// By which this process knows its own hints.
+static PROCESS: LazyLock<ObjectId> = LazyLock::new(ObjectId::new);
 
 impl Hints {
     pub(crate) fn of(place: &str) -> Self {
@@ -54,7 +58,9 @@ impl Hints {
         if !shared {
             return;
         }
-        let statement = doc! { "q": { "_id": "hints" }, "u": { "$inc": { "n": 1_i64 } }, "upsert": true };
+        let by = format!("{}:{}", *PROCESS, ObjectId::new());
+        let hint = doc! { "$set": { "by": by } };
+        let statement = doc! { "q": { "_id": "hints" }, "u": hint, "upsert": true };
         if let Err(error) = db.update(&db.names.meta, vec![statement], Durability::Light).await {
             tracing::debug!(?error, "a hint was lost");
         }
@@ -80,8 +86,13 @@ impl Hints {
 
     async fn follow(&self, db: &Db) -> Step<()> {
         let names = &db.names;
+        // This process has told itself.
+        let others = doc! { "$not": { "$regex": format!("^{}:", *PROCESS) } };
         let wanted = doc! { "$or": [
-            { "ns.coll": &names.meta, "documentKey._id": "hints" },
+            {
+                "ns.coll": &names.meta, "documentKey._id": "hints",
+                "updateDescription.updatedFields.by": others.clone(), "fullDocument.by": others,
+            },
             {
                 "ns.coll": &names.jobs, "operationType": "insert",
                 "fullDocument.unified_scheduler": { "$exists": false },

@@ -33,7 +33,7 @@ pub(crate) fn object_id(id: &ExecutionId) -> ObjectId {
 /// The `ObjectId` that a UUID holds, if it is one of ours that holds one.
 fn held(n: u128) -> Option<u128> {
     let is_ours = (n >> 76) & 0xF == 8 && (n >> 62) & 0b11 == 0b10 && (n >> 36) & 0x03FF_FFFF == MARK;
-    is_ours.then(|| ((n >> 80) << 48) | (((n >> 64) & 0x0FFF) << 36) | (n & 0xF_FFFF_FFFF))
+    is_ours.then_some(((n >> 80) << 48) | (((n >> 64) & 0x0FFF) << 36) | (n & 0xF_FFFF_FFFF))
 }
 
 /// The id of an execution that the existing backend made.
@@ -62,10 +62,10 @@ pub(crate) fn job_key(id: &JobId) -> Bson {
 
 /// Finds the document of a job. Some scripts gave their documents numbers.
 pub(crate) fn job_filter(id: &JobId) -> Document {
-    match id.as_str().parse::<i64>() {
-        Ok(n) => doc! { "_id": { "$in": [id.as_str(), n] } },
-        Err(_) => doc! { "_id": job_key(id) },
+    if let Ok(n) = id.as_str().parse::<i64>() {
+        return doc! { "_id": { "$in": [id.as_str(), n] } };
     }
+    doc! { "_id": job_key(id) }
 }
 
 /// The id of the job with this `_id`.

@@ -48,8 +48,8 @@ pub(crate) struct JobRow {
     pub(crate) stale: bool,
     /// Why the document can't be read; the job's fault says so too.
     pub(crate) unreadable: bool,
-    /// Whether the job is not there yet, or not any more.
-    pub(crate) hidden: bool,
+    /// Whether a newer version of this software wrote it, which is then not ours to change.
+    pub(crate) newer: bool,
     /// The fields by which an update makes sure that nobody has changed the document since.
     guard: Document,
     /// The top of the document without our sub-document.
@@ -138,12 +138,12 @@ impl JobRow {
             && own.get("enabled").and_then(Bson::as_bool) == Some(enabled);
         let newer = int(own.get("v")).is_some_and(|v| v > i64::from(FORMAT));
         let guard = guard(&doc, &key, adopted);
-        let row = Self {
+        Self {
             rev: count(own.get("rev")),
             slots: list(own, "slots").iter().filter_map(Slot::read).collect(),
             queued: list(own, "queued").iter().filter_map(Bson::as_object_id).collect(),
             ops: own.get_document("ops").ok().cloned(),
-            hidden: own.contains_key("draft") || own.contains_key("deleted"),
+            newer,
             stale: (moved || !same || !stored.is_current || needs_fault(own, &job)) && !newer,
             unreadable: unreadable.is_some(),
             guard,
@@ -153,8 +153,7 @@ impl JobRow {
                 doc.remove(OURS);
                 doc
             },
-        };
-        row
+        }
     }
 
     pub(crate) fn id(&self) -> &JobId {
@@ -235,7 +234,7 @@ impl JobRow {
             ops: None,
             stale: false,
             unreadable: false,
-            hidden: false,
+            newer: false,
             guard: Document::new(),
             top: Document::new(),
         };
@@ -321,29 +320,25 @@ fn definition(
     if int(own.get("v")).is_some_and(|v| v > i64::from(FORMAT)) {
         return Err("a newer version of this software wrote it".to_owned());
     }
-    match text(own, "definition").filter(|_| stored.is_current) {
-        Some(kept) => {
-            let print = legacy::print_of_definition(doc);
-            if let Some(known) = cache.get(id, print) {
-                return Ok((known, None));
-            }
-            let definition = Definition::new(id.clone(), legacy::own_definition(doc, kept)?);
-            cache.put(id, print, &definition);
-            Ok((definition, None))
+    if let Some(kept) = text(own, "definition").filter(|_| stored.is_current) {
+        let print = legacy::print_of_definition(doc);
+        if let Some(known) = cache.get(id, print) {
+            return Ok((known, None));
         }
-        None => {
-            let document = legacy::foreign(doc)?;
-            for warning in &document.warnings {
-                tracing::debug!(job_id = %id, %warning, "a document of another program");
-            }
-            let definition = Definition::new(id.clone(), document.definition.clone());
-            let faults = definition.compiled().err().map(|faults| {
-                let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-                format!("schedule: {}", faults.join("; "))
-            });
-            faults.map_or(Ok((definition, Some(document))), Err)
-        }
+        let definition = Definition::new(id.clone(), legacy::own_definition(doc, kept)?);
+        cache.put(id, print, &definition);
+        return Ok((definition, None));
     }
+    let document = legacy::foreign(doc)?;
+    for warning in &document.warnings {
+        tracing::debug!(job_id = %id, %warning, "a document of another program");
+    }
+    let definition = Definition::new(id.clone(), document.definition.clone());
+    let faults = definition.compiled().err().map(|faults| {
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        format!("schedule: {}", faults.join("; "))
+    });
+    faults.map_or(Ok((definition, Some(document))), Err)
 }
 
 /// What stands for a definition that can't be read.

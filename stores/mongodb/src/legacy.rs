@@ -139,8 +139,9 @@ pub(crate) fn kept(definition: &JobDefinition, doc: &Document) -> Result<String,
 /// The definition, where nobody else has touched the fields it is written in.
 pub(crate) fn own_definition(doc: &Document, kept: &str) -> Result<JobDefinition, String> {
     let mut definition: JobDefinition = serde_json::from_str(kept).map_err(|e| e.to_string())?;
-    definition.name = doc.get("name").and_then(Bson::as_str).ok_or("name: is no text")?.to_owned();
-    definition.description = doc.get("description").and_then(Bson::as_str).unwrap_or_default().to_owned();
+    doc.get("name").and_then(Bson::as_str).ok_or("name: is no text")?.clone_into(&mut definition.name);
+    let description = doc.get("description").and_then(Bson::as_str).unwrap_or_default();
+    description.clone_into(&mut definition.description);
     if let Some(parameters) = doc.get("parameters").and_then(Bson::as_document) {
         definition.parameters = to_map(parameters);
     }

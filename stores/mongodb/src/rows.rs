@@ -274,16 +274,14 @@ fn ours(doc: &Document, own: &Document) -> Result<Execution> {
 }
 
 fn result(doc: &Document, own: &Document) -> Option<JobResult> {
-    match own.get("result")? {
-        Bson::String(whole) => serde_json::from_str(whole).ok(),
-        _ => {
-            let mut map = to_map(doc.get_document("result").ok()?);
-            if map.get("details").is_some_and(|details| *details == json!({})) {
-                map.insert("details".to_owned(), Value::Null);
-            }
-            serde_json::from_value(Value::Object(map)).ok()
-        }
+    if let Bson::String(whole) = own.get("result")? {
+        return serde_json::from_str(whole).ok();
     }
+    let mut map = to_map(doc.get_document("result").ok()?);
+    if map.get("details").is_some_and(|details| *details == json!({})) {
+        map.insert("details".to_owned(), Value::Null);
+    }
+    serde_json::from_value(Value::Object(map)).ok()
 }
 
 /// An execution that the existing backend made.

@@ -12,7 +12,10 @@ use unified_scheduler_core::error::Result;
 use unified_scheduler_core::store::Store;
 use unified_scheduler_mongodb::{MongodbConfig, MongodbStore};
 
-use common::{REPLICA, STANDALONE, Scratch};
+use common::{STANDALONE, Scratch};
+
+/// Where a replica set is named.
+const REPLICA: &str = "TEST_MONGODB_REPLICA_URL";
 
 struct Mongodb {
     name: &'static str,

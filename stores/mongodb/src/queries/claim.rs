@@ -4,7 +4,7 @@
 //! served by an index). Then three writes for any number of jobs: every job is moved on, by a
 //! compare-and-set that embeds its executions; these are inserted; they are taken out again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Instant;
 
 use bson::oid::ObjectId;
@@ -26,7 +26,7 @@ use crate::db::{Db, Durability};
 use crate::error::Step;
 use crate::ids::{is_static, object_id};
 use crate::jobs::{JobRow, Slot, update};
-use crate::legacy::{OURS, ours};
+use crate::legacy::{FORMAT, OURS, ours};
 use crate::value::{count, date, n, text, time};
 
 /// What one question found.
@@ -108,7 +108,11 @@ async fn look(db: &Db, handlers: &[&str], limit: usize, now: Timestamp) -> Step<
         doc! { "status": "pending", ours!("handler"): handler.clone(), ours!("run_at"): later.clone() };
     pipeline.push(union(&db.names.executions, next(ours!("run_at"), waiting)));
     for collection in db.names.of_jobs() {
-        let due = doc! { ours!("handler"): handler.clone(), ours!("fire"): { "$lte": date(now) } };
+        let due = doc! {
+            ours!("handler"): handler.clone(), ours!("fire"): { "$lte": date(now) },
+            // What a newer version wrote is not ours to run, and must not hide others.
+            ours!("v"): { "$lte": FORMAT },
+        };
         let stages = vec![
             doc! { "$match": due },
             doc! { "$sort": { ours!("priority"): -1, ours!("fire"): 1 } },
@@ -203,22 +207,18 @@ impl Firing<'_> {
         let none = Open::default();
         for row in rows {
             let open = open.get(row.id()).unwrap_or(&none);
-            let (moved, statement) = self.plan(row, open, token, now)?;
-            if moved.statics {
-                statics.push(statement)
-            } else {
-                dynamic.push(statement)
-            }
-            moves.push(moved);
+            let (step, statement) = self.plan(row, open, token, now)?;
+            if step.statics { &mut statics } else { &mut dynamic }.push(statement);
+            moves.push(step);
         }
         let read_at = Instant::now();
         let won = self.write(&mut moves, dynamic, statics, token).await?;
         batch.more |= !won;
         let deeds: Vec<Deed> = moves.iter().filter(|m| !m.ops.is_empty()).map(|m| self.deed(m)).collect();
         let failed =
-            if deeds.is_empty() { Default::default() } else { carry_out(self.db, &deeds, read_at).await? };
+            if deeds.is_empty() { HashSet::new() } else { carry_out(self.db, &deeds, read_at).await? };
         for moved in moves {
-            self.tell(moved, &failed, batch);
+            Self::tell(moved, &failed, batch);
         }
         Ok(())
     }
@@ -235,12 +235,15 @@ impl Firing<'_> {
         let read_at = Instant::now();
         let (mut rows, mut deeds, mut stale) = (Vec::new(), Vec::new(), Vec::new());
         for doc in due {
-            let id = doc.get("_id").map(crate::ids::job_id).unwrap_or_else(|| "".into());
+            let id = doc.get("_id").map_or_else(|| "".into(), crate::ids::job_id);
             if let Some(deed) = Deed::of(self.db.names.of_job(&id), &doc) {
                 deeds.push(deed);
                 continue;
             }
             let row = JobRow::read(doc, &self.db.cache, batch.now);
+            if row.newer {
+                continue;
+            }
             let job = &row.job;
             let is_due = job.enabled && job.due.is_some_and(|due| due.fire_at <= batch.now);
             let is_ours = self.request.handlers.contains(&job.definition.handler);
@@ -355,7 +358,7 @@ impl Firing<'_> {
     }
 
     /// Enters what became of one job into the answer.
-    fn tell(&self, moved: Move, failed: &std::collections::HashSet<ObjectId>, batch: &mut ClaimBatch) {
+    fn tell(moved: Move, failed: &HashSet<ObjectId>, batch: &mut ClaimBatch) {
         let id = &moved.before.id;
         if let Some(reason) = moved.set_aside {
             batch.set_aside.push((id.clone(), reason));

@@ -115,7 +115,7 @@ async fn jobs_of_followers(
     ids.sort_unstable();
     ids.dedup();
     let rows = read::jobs(db, &ids, now).await?;
-    Ok(rows.into_iter().filter(|(_, row)| !row.hidden).map(|(id, row)| (id, row.job)).collect())
+    Ok(rows.into_iter().map(|(id, row)| (id, row.job)).collect())
 }
 
 /// What the execution notes to be done after it.

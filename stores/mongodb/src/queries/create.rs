@@ -182,12 +182,12 @@ impl Lock {
                 } },
             ];
             let meta = db.collection(&db.names.meta);
-            let taken = meta
+            let answer = meta
                 .find_one_and_update(doc! { "_id": "names" }, take)
                 .upsert(true)
                 .return_document(ReturnDocument::After)
                 .await;
-            match taken.map_err(Fail::from) {
+            match answer.map_err(Fail::from) {
                 Ok(Some(lock)) if lock.get("token") == Some(&Bson::ObjectId(token)) => {
                     return Ok(Self { token });
                 }

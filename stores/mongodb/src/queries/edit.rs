@@ -5,6 +5,7 @@ use std::time::Instant;
 use bson::doc;
 use bson::oid::ObjectId;
 use serde_json::Value;
+use unified_scheduler_core::Error;
 use unified_scheduler_core::id::JobId;
 use unified_scheduler_core::store::{AuditEntry, Change, UpdateJob, UpdateOutcome};
 
@@ -35,6 +36,10 @@ async fn update_locked(db: &Db, request: &UpdateJob) -> Step<UpdateOutcome> {
         };
         if row.job.version != request.expected_version {
             return Ok(UpdateOutcome::Stale(Box::new(row.job)));
+        }
+        if row.newer {
+            let why = "a newer version of this software wrote the job; edit it with that";
+            return Err(Error::unsupported(why).with("job", &request.id).into());
         }
         if let Some(name) = request.name_to_check(&row.job)
             && let Some(other) = holder(db, name, &request.id).await?

@@ -18,7 +18,7 @@ use super::ops::{Deed, Ops, carry_out};
 use super::read;
 use crate::db::{Db, Durability};
 use crate::error::Step;
-use crate::ids::{job_id, job_key, object_id};
+use crate::ids::{job_filter, job_id, object_id};
 use crate::jobs::{JobRow, update};
 use crate::legacy::{OURS, ours};
 use crate::value::{date, int, n, text, time};
@@ -104,7 +104,9 @@ impl Effect {
     }
 
     fn filter(&self) -> Document {
-        doc! { "_id": job_key(&self.job_id), ours!("slots.e"): self.key }
+        let mut filter = job_filter(&self.job_id);
+        filter.insert(ours!("slots.e"), self.key);
+        filter
     }
 
     fn statement(&self) -> Document {

@@ -53,7 +53,7 @@ async fn end_all(
     ids.sort_unstable();
     ids.dedup();
     let jobs = read::jobs(db, &ids, now).await?;
-    let planned: Vec<(NodeRef, Completion)> = executions
+    let lost: Vec<(NodeRef, Completion)> = executions
         .iter()
         .filter_map(|execution| {
             let owner = NodeRef { id: execution.node_id.clone()?, epoch: execution.epoch };
@@ -61,10 +61,10 @@ async fn end_all(
             Some((owner, planner.lost(job, execution, now)))
         })
         .collect();
-    if planned.is_empty() {
+    if lost.is_empty() {
         return Ok(false);
     }
-    let ends: Vec<(&NodeRef, &Completion)> = planned.iter().map(|(owner, end)| (owner, end)).collect();
+    let ends: Vec<(&NodeRef, &Completion)> = lost.iter().map(|(owner, end)| (owner, end)).collect();
     let ended = end(db, &ends, now, true).await?;
     let ours = rows::keys(&ended.docs);
     for execution in executions {
@@ -72,7 +72,7 @@ async fn end_all(
             continue;
         }
         let mut ended = execution;
-        if let Some((_, completion)) = planned.iter().find(|(_, end)| end.execution_id == ended.id) {
+        if let Some((_, completion)) = lost.iter().find(|(_, end)| end.execution_id == ended.id) {
             completion.apply_to(&mut ended);
         }
         reaped.ended.push(ended);

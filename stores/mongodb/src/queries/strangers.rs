@@ -23,14 +23,21 @@ pub(crate) async fn look(db: &Db, now: Timestamp) -> Step<bool> {
     for _ in 0..20 {
         let found = db.aggregate(&db.names.jobs, pipeline(db, now), 4 * PAGE).await?;
         let read_at = std::time::Instant::now();
-        let deeds: Vec<Deed> = found.iter().filter_map(|doc| Deed::of(&db.names.jobs, doc)).collect();
+        if found.iter().any(is_creation) {
+            super::create::redo(db).await?;
+        }
+        let of_job = |doc: &Document| {
+            let id = crate::ids::job_id(doc.get("_id")?);
+            Deed::of(db.names.of_job(&id), doc)
+        };
+        let deeds: Vec<Deed> = found.iter().filter_map(of_job).collect();
         if !deeds.is_empty() {
             carry_out(db, &deeds, read_at).await?;
         }
         let page = found.len() >= PAGE;
         let rows: Vec<JobRow> = found
             .into_iter()
-            .filter(|doc| Deed::of(&db.names.jobs, doc).is_none())
+            .filter(|doc| of_job(doc).is_none() && !is_creation(doc))
             .map(|doc| JobRow::read(doc, &db.cache, now))
             .filter(|row| row.stale)
             .collect();
@@ -44,6 +51,11 @@ pub(crate) async fn look(db: &Db, now: Timestamp) -> Step<bool> {
         }
     }
     Ok(any)
+}
+
+/// Whether it is a creation of several jobs that is still to be carried out.
+fn is_creation(doc: &Document) -> bool {
+    crate::value::text(doc, "_id").is_some_and(|id| id.starts_with("create:"))
 }
 
 fn pipeline(db: &Db, now: Timestamp) -> Vec<Document> {
@@ -65,6 +77,15 @@ fn pipeline(db: &Db, now: Timestamp) -> Vec<Document> {
         union(doc! { "enabled": true, ours!("enabled"): false }),
         union(doc! { "enabled": true, "nextRunAt": { "$lte": date(now) }, "$expr": edited }),
         union(doc! { ours!("fault"): { "$exists": true } }),
+        // What somebody left behind who died, before anybody else met it.
+        union(doc! { ours!("ops.token"): { "$exists": true } }),
+        doc! { "$unionWith": { "coll": &db.names.statics, "pipeline": [
+            { "$match": { ours!("ops.token"): { "$exists": true } } }, limit.clone(),
+        ] } },
+        doc! { "$unionWith": { "coll": &db.names.meta, "pipeline": [
+            { "$match": { "_id": { "$gte": "create:", "$lt": "create;" } } }, { "$limit": 1 },
+            { "$project": { "jobs": [] } },
+        ] } },
     ]
 }
 

@@ -7,9 +7,6 @@ use unified_scheduler_core::error::Result;
 
 /// Where a standalone server is named.
 pub(crate) const STANDALONE: &str = "TEST_MONGODB_URL";
-/// Where a replica set is named.
-#[allow(dead_code, reason = "not every test needs one")]
-pub(crate) const REPLICA: &str = "TEST_MONGODB_REPLICA_URL";
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
