@@ -102,7 +102,9 @@ CREATE TABLE @executions (
 );
 CREATE UNIQUE INDEX executions_occurrence ON @executions (job_id, due_at, attempt, nonce);
 CREATE INDEX executions_job ON @executions (job_id, id);
-CREATE INDEX executions_open ON @executions (job_id) WHERE status IN ('pending', 'running');
+-- Open is what has not ended. The condition is not on the status, so that no query for what is pending, or for what
+-- is running, takes this index for its own.
+CREATE INDEX executions_open ON @executions (job_id) WHERE ended_at IS NULL;
 CREATE INDEX executions_pending ON @executions (handler, priority, run_at, id) WHERE status = 'pending';
 CREATE INDEX executions_running ON @executions (node_id, epoch, id) WHERE status = 'running';
 CREATE INDEX executions_ended ON @executions (ended_at) WHERE ended_at IS NOT NULL;

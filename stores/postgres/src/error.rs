@@ -1,5 +1,6 @@
 //! Where errors of the driver become ours: the one place.
 
+use std::borrow::Cow;
 use std::error::Error as _;
 
 use unified_scheduler_core::{Error, ErrorKind};
@@ -38,7 +39,7 @@ impl From<Fail> for Error {
     fn from(fail: Fail) -> Self {
         match fail {
             Fail::Ours(error) => error,
-            Fail::Driver(error) => from_driver(error),
+            Fail::Driver(error) => from_driver(&error),
         }
     }
 }
@@ -47,7 +48,7 @@ impl Fail {
     /// The five characters by which PostgreSQL names an error.
     fn code(&self) -> Option<String> {
         match self {
-            Self::Driver(sqlx::Error::Database(error)) => error.code().map(|code| code.into_owned()),
+            Self::Driver(sqlx::Error::Database(error)) => error.code().map(Cow::into_owned),
             _ => None,
         }
     }
@@ -70,10 +71,10 @@ impl Fail {
     pub(crate) fn spares_connection(&self) -> bool {
         match self {
             Self::Ours(_) => true,
-            // Class 57: the server shuts down, or somebody ended the session.
-            Self::Driver(sqlx::Error::Database(error)) => {
-                !error.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("25P03"))
-            }
+            // The server shuts down, somebody ended the session, or the primary has become a replica.
+            Self::Driver(sqlx::Error::Database(error)) => !error
+                .code()
+                .is_some_and(|code| code.starts_with("57P") || code == "25P03" || code == "25006"),
             Self::Driver(error) => {
                 matches!(error, sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. })
             }
@@ -89,13 +90,13 @@ impl Fail {
     }
 }
 
-fn from_driver(error: sqlx::Error) -> Error {
-    if let sqlx::Error::Database(database) = &error {
+fn from_driver(error: &sqlx::Error) -> Error {
+    if let sqlx::Error::Database(database) = error {
         let code = database.code().unwrap_or_default().into_owned();
         let (kind, message) = named(&code, database.message());
         return Error::new(kind, message);
     }
-    let kind = match &error {
+    let kind = match error {
         sqlx::Error::Io(_)
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
@@ -132,6 +133,10 @@ fn named(code: &str, said: &str) -> (ErrorKind, String) {
             ErrorKind::Invalid,
             text("grant the user CREATE on the database, or make it the owner of the scheduler's schema"),
         ),
+        "26000" | "42P05" | "08P01" => (
+            ErrorKind::Invalid,
+            text("through a pooler in transaction mode, add `?statement_cache=0` to the URL"),
+        ),
         "25006" => {
             (ErrorKind::Unavailable, text("this is a replica or read-only; connect to the primary server"))
         }
@@ -162,7 +167,7 @@ mod tests {
         for code in ["40P01", "55P03", "53300", "57P01", "08006", "25006", "57014"] {
             assert_eq!(named(code, "x").0, ErrorKind::Unavailable, "{code}");
         }
-        for code in ["28P01", "3D000", "42501", "22021"] {
+        for code in ["28P01", "3D000", "42501", "22021", "26000", "08P01"] {
             assert_eq!(named(code, "x").0, ErrorKind::Invalid, "{code}");
         }
         assert_eq!(named("42601", "syntax").0, ErrorKind::Internal);

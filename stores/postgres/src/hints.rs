@@ -26,6 +26,8 @@ pub(crate) struct Hints {
     /// Who sends from here: what comes back of one's own was told before.
     own: Arc<str>,
     hears: Arc<AtomicBool>,
+    /// Whether the listener has connected, or failed to, at least once.
+    tried: Arc<watch::Sender<bool>>,
 }
 
 impl Hints {
@@ -35,6 +37,7 @@ impl Hints {
             schema: schema.into(),
             own: format!("{:x}", IdSource::new().random()).into(),
             hears: Arc::default(),
+            tried: Arc::new(watch::Sender::new(false)),
         }
     }
 
@@ -56,6 +59,12 @@ impl Hints {
         self.hears.load(Ordering::Relaxed)
     }
 
+    /// Waits until the listener has connected once, or failed to.
+    pub(crate) async fn tried(&self) {
+        // The sender lives as long as this.
+        let _ = self.tried.subscribe().wait_for(|tried| *tried).await;
+    }
+
     fn hear(&self, payload: &str) {
         if let Some((schema, sender)) = payload.split_once(' ')
             && schema == &*self.schema
@@ -74,6 +83,7 @@ impl Hints {
                 Err(error) => {
                     let error = unified_scheduler_core::Error::from(crate::error::Fail::from(error));
                     tracing::debug!(%error, "can't listen for changes made by others");
+                    self.tried.send_replace(true);
                 }
             }
             if self.hears.swap(false, Ordering::Relaxed) {
@@ -94,6 +104,7 @@ impl Hints {
         self.hears.store(true, Ordering::Relaxed);
         // What happened since the last connection.
         self.tell();
+        self.tried.send_replace(true);
         while let Some(notification) = listener.try_recv().await? {
             self.hear(notification.payload());
         }

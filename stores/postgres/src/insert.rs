@@ -1,37 +1,26 @@
 //! Executions to insert, column by column: one statement for any number of them.
 
+use sqlx::Row as _;
 use sqlx::postgres::PgArguments;
 use unified_scheduler_core::execution::Execution;
-use unified_scheduler_core::id::NodeId;
+use unified_scheduler_core::id::{ExecutionId, NodeId};
 use uuid::Uuid;
 
 use crate::error::Step;
 use crate::rows::{at, int, json, key, nanos, text};
 use crate::session::{Session, bind};
 
-/// Inserts `r`, the rows of [`NewRows`] as parameters $1 to $33, on a condition.
-///
 /// What is there already, by its id, its occurrence or its caller's key, stays as it is.
-macro_rules! insert_rows {
-    ($condition:literal) => {
-        concat!(
-            "INSERT INTO @executions AS e (id, job_id, job_name, handler, status, reason, made_by, \
-             triggered_by, due_at, covers_until, n_occurrences, next_due_at, version, attempt, retries, \
-             crashes, root_id, nonce, parameters, priority, created_at, run_at, started_at, ended_at, \
-             duration_ns, node_id, epoch, claim, cancel_requested, progress, result, error, \
-             idempotency_key) \
-             SELECT r.* FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], \
-             $7::text[], $8::text[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], \
-             $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::uuid[], $18::text[], \
-             $19::text[], $20::integer[], $21::bigint[], $22::bigint[], $23::bigint[], $24::bigint[], \
-             $25::bigint[], $26::text[], $27::bigint[], $28::bigint[], $29::boolean[], $30::text[], \
-             $31::text[], $32::text[], $33::text[]) AS r (id, job_id) ",
-            $condition,
-            " ON CONFLICT DO NOTHING RETURNING e.id"
-        )
-    };
-}
-pub(crate) use insert_rows;
+const INSERT: &str = "INSERT INTO @executions AS e (id, job_id, job_name, handler, status, reason, made_by, triggered_by, \
+    due_at, covers_until, n_occurrences, next_due_at, version, attempt, retries, crashes, root_id, \
+    nonce, parameters, priority, created_at, run_at, started_at, ended_at, duration_ns, node_id, epoch, \
+    claim, cancel_requested, progress, result, error, idempotency_key) SELECT r.* FROM \
+    unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], \
+    $8::text[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], \
+    $15::bigint[], $16::bigint[], $17::uuid[], $18::text[], $19::text[], $20::integer[], $21::bigint[], \
+    $22::bigint[], $23::bigint[], $24::bigint[], $25::bigint[], $26::text[], $27::bigint[], \
+    $28::bigint[], $29::boolean[], $30::text[], $31::text[], $32::text[], $33::text[]) AS r (id, job_id) \
+    ON CONFLICT DO NOTHING RETURNING e.id";
 
 /// Executions to insert.
 #[derive(Debug, Default)]
@@ -72,10 +61,6 @@ pub(crate) struct NewRows {
 }
 
 impl NewRows {
-    pub(crate) fn len(&self) -> usize {
-        self.id.len()
-    }
-
     /// Adds an execution, with the key that a caller may have given.
     pub(crate) fn push(&mut self, e: &Execution, idempotency_key: Option<&str>) -> Step<()> {
         self.id.push(key(&e.id));
@@ -114,8 +99,8 @@ impl NewRows {
         Ok(())
     }
 
-    /// Adds all columns, in the order of [`insert_rows`].
-    pub(crate) fn bind_to(self, arguments: &mut PgArguments) -> Step<()> {
+    /// Adds all columns, in the order of [`INSERT`].
+    fn bind_to(self, arguments: &mut PgArguments) -> Step<()> {
         bind(arguments, self.id)?;
         bind(arguments, self.job_id)?;
         bind(arguments, self.job_name)?;
@@ -153,12 +138,17 @@ impl NewRows {
 
     /// Inserts them; answers how many were new.
     pub(crate) async fn insert(self, session: &mut Session) -> Step<usize> {
-        const SQL: &str = insert_rows!("");
-        if self.len() == 0 {
-            return Ok(0);
+        Ok(self.insert_new(session).await?.len())
+    }
+
+    /// Inserts them; answers which were new.
+    pub(crate) async fn insert_new(self, session: &mut Session) -> Step<Vec<ExecutionId>> {
+        if self.id.is_empty() {
+            return Ok(Vec::new());
         }
         let mut arguments = PgArguments::default();
         self.bind_to(&mut arguments)?;
-        Ok(session.all(SQL, arguments).await?.len())
+        let rows = session.all(INSERT, arguments).await?;
+        rows.iter().map(|row| Ok(ExecutionId::from_uuid(row.try_get(0)?))).collect()
     }
 }

@@ -44,7 +44,7 @@ impl Shared {
         let mut begin = "BEGIN".to_owned();
         if config.is_pooled() {
             for (name, value) in config.settings() {
-                begin.push_str(&format!("; SET LOCAL {name} = '{value}'"));
+                begin.extend(["; SET LOCAL ", name, " = '", &value, "'"]);
             }
         }
         let schema = config.schema();
@@ -92,8 +92,10 @@ pub(crate) struct Session {
 
 /// The values of a statement, in order.
 macro_rules! params {
+    () => {
+        sqlx::postgres::PgArguments::default()
+    };
     ($($value:expr),* $(,)?) => {{
-        #[allow(unused_mut, reason = "there may be no values")]
         let mut arguments = sqlx::postgres::PgArguments::default();
         $($crate::session::bind(&mut arguments, $value)?;)*
         arguments

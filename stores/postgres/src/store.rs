@@ -3,9 +3,10 @@
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use unified_scheduler_core::clock::{Clock, SystemClock};
 use unified_scheduler_core::execution::{Execution, LogLine};
@@ -15,9 +16,9 @@ use unified_scheduler_core::schedule::Calendar;
 use unified_scheduler_core::store::{
     AuditEntry, AuditQuery, CancelOutcome, Check, CheckLevel, ClaimOutcome, ClaimRequest, Claimed,
     CompleteOutcome, CompleteRequest, Completion, Counts, CreateJobs, CreateOutcome, ExecutionQuery,
-    HeartbeatOutcome, HeartbeatRequest, JobQuery, JoinRequest, Joined, Node, NodeRef, Page, Planner,
-    PruneRequest, ReapRequest, Reaped, Report, Store, StoreDescription, TriggerOutcome, TriggerRequest,
-    UpdateJob, UpdateOutcome,
+    HeartbeatOutcome, HeartbeatRequest, Import, Imported, JobQuery, JoinRequest, Joined, Node, NodeRef, Page,
+    Planner, PruneRequest, ReapRequest, Reaped, Report, Store, StoreDescription, TriggerOutcome,
+    TriggerRequest, UpdateJob, UpdateOutcome,
 };
 use unified_scheduler_core::{Error, Result, Timestamp};
 use uuid::Uuid;
@@ -26,12 +27,19 @@ use crate::config::PostgresConfig;
 use crate::error::{Fail, Step};
 use crate::pool::closed;
 use crate::queries::complete::{self, End};
-use crate::queries::{claim, diagnose, edit, executions, find, history, jobs, nodes, reap};
+use crate::queries::{claim, diagnose, edit, executions, find, history, import, jobs, nodes, reap};
 use crate::schema;
 use crate::session::{Session, Shared};
 
 /// How often a call is tried that collides with others.
 const TRIES: usize = 5;
+
+/// What the engine does and others wait for: for these, two connections are always left.
+const ENGINE: [&str; 9] =
+    ["now", "claim", "complete", "report", "owned", "join", "heartbeat", "leave", "reap"];
+
+/// How long a new store waits for its listener: with it, no change made by others is missed from the start.
+const LISTENER: Duration = Duration::from_secs(2);
 
 /// How many executions one transaction of a pruning removes.
 const PRUNE_STEP: usize = 1000;
@@ -53,6 +61,8 @@ pub struct PostgresStore {
     shared: Arc<Shared>,
     closed: AtomicBool,
     listener: Mutex<Option<JoinHandle<()>>>,
+    /// The connections that are not kept for the engine.
+    guests: Semaphore,
 }
 
 impl std::fmt::Debug for PostgresStore {
@@ -79,7 +89,11 @@ impl PostgresStore {
         }
         let listen = shared.hints.clone().listen(shared.config.connect_options());
         let listener = Mutex::new(Some(tokio::spawn(listen)));
-        Ok(Self { shared, closed: AtomicBool::new(false), listener })
+        // Without it the store works too.
+        let _ = tokio::time::timeout(LISTENER, shared.hints.tried()).await;
+        let guests = usize::try_from(shared.config.max_connections.saturating_sub(2)).unwrap_or(1).max(1);
+        let guests = Semaphore::new(guests);
+        Ok(Self { shared, closed: AtomicBool::new(false), listener, guests })
     }
 
     /// Runs `work` within the time of a call, again when it collides with others.
@@ -92,6 +106,12 @@ impl PostgresStore {
             return Err(closed().during(operation));
         }
         let tries = async {
+            // Lists and edits leave connections to what the engine itself must do in time.
+            let guest = (!ENGINE.contains(&operation)).then(|| self.guests.acquire());
+            let _turn = match guest {
+                Some(turn) => Some(turn.await.map_err(|_| closed())?),
+                None => None,
+            };
             let mut tried = 1;
             loop {
                 match work().await {
@@ -101,7 +121,12 @@ impl PostgresStore {
             }
         };
         let done = tokio::time::timeout(self.shared.config.timeout, tries).await;
-        done.unwrap_or_else(|_| Err(late())).map_err(|error| error.during(operation))
+        let done = done.unwrap_or_else(|_| {
+            // When the server has gone without a word, each idle connection would cost as much time again.
+            self.shared.pool.forget_idle();
+            Err(late())
+        });
+        done.map_err(|error| error.during(operation))
     }
 
     /// Ends those of `ends` that are not plain, with all that follows, in one transaction.
@@ -308,20 +333,20 @@ impl Store for PostgresStore {
                 return Ok(reaped);
             }
             after = last;
-            let lost = self
+            let ends = self
                 .call("reap", || async {
                     let mut session = Session::open(&self.shared).await?;
                     let now = session.now().await?;
-                    let lost = reap::plan(&mut session, found.clone(), planner, now).await?;
+                    let ends = reap::plan(&mut session, found.clone(), planner, now).await?;
                     session.finish().await?;
-                    Ok(lost)
+                    Ok(ends)
                 })
                 .await?;
-            match self.end_lost(&lost).await {
+            match self.end_lost(&ends).await {
                 Ok(ended) => reaped.ended.extend(ended),
                 Err(error) if error.is_retryable() => return Err(error),
                 Err(_) => {
-                    for one in &lost {
+                    for one in &ends {
                         match self.end_lost(std::slice::from_ref(one)).await {
                             Ok(ended) => reaped.ended.extend(ended),
                             Err(error) if error.is_retryable() => return Err(error),
@@ -364,6 +389,11 @@ impl Store for PostgresStore {
             gone += verb!(self, "prune", single, |s| history::remove_ended(s, step))?;
         }
         Ok(gone)
+    }
+
+    async fn import(&self, import: Import) -> Result<Imported> {
+        import.check()?;
+        verb!(self, "import", transaction, |s| import::import(s, &import))
     }
 
     async fn counts(&self) -> Result<Counts> {

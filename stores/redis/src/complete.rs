@@ -13,7 +13,7 @@ use crate::answers::{self, Answer, key};
 use crate::error::odd;
 use crate::job::{Run, State};
 use crate::packed::Writer;
-use crate::rows::{ending_of, int, json, millis, new_row};
+use crate::rows::{ended, ending_of, int, json, millis, new_row, running};
 use crate::scripts;
 use crate::store::Session;
 
@@ -45,21 +45,20 @@ impl Session {
         call.arg(i32::from(reaper)).arg(ends.len());
         for (owner, completion) in ends {
             let (failures, run) = failures(completion);
-            let reason = completion.reason.as_ref().map_or("-".to_owned(), |reason| format!("={reason}"));
             call.arg(key(&completion.execution_id))
                 .arg(owner.id.as_str())
                 .arg(owner.epoch.0)
-                .arg(completion.claim)
+                .arg(running(owner, completion.claim))
+                .arg(ended(owner, completion))
                 .arg(completion.job_id.as_str())
                 .arg(completion.status.as_str())
-                .arg(completion.started_at.as_millis())
                 .arg(completion.ended_at.as_millis())
-                .arg(reason)
                 .arg(ending_of(completion)?)
                 .arg(i32::from(completion.keeps_row()))
                 .arg(failures)
                 .arg(run.pack())
-                .arg(rare(completion)?);
+                .arg(rare(completion)?)
+                .arg(completion.started_at.as_millis());
         }
         let mut answer = Answer::of(self.link.run(&call).await?)?;
         let outcomes = answer.list()?;
@@ -193,7 +192,7 @@ fn failures(completion: &Completion) -> (String, Run) {
     (failures, run)
 }
 
-fn pack_lines(w: &mut Writer, lines: &[LogLine]) -> Result<()> {
+pub(crate) fn pack_lines(w: &mut Writer, lines: &[LogLine]) -> Result<()> {
     w.array(lines.len());
     for line in lines {
         w.text(&json(Some(line))?.unwrap_or_default());

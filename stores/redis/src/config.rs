@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{ConnectionInfo, IntoConnectionInfo};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 use unified_scheduler_core::clock::Clock;
 use unified_scheduler_core::{Error, Result};
 
@@ -165,6 +165,10 @@ impl RedisConfig {
         } else {
             format!("{}?namespace={}", self.shown, self.namespace)
         }
+    }
+
+    pub(crate) fn is_tls(&self) -> bool {
+        self.nodes.iter().any(|node| matches!(node.addr(), ConnectionAddr::TcpTls { .. }))
     }
 
     /// The beginning of every key. In braces stands what decides its slot in a cluster.

@@ -23,6 +23,7 @@ const READ: usize = 200;
 
 impl Session {
     pub(crate) async fn list_jobs(&self, query: &JobQuery) -> Result<Page<Job>> {
+        query.check()?;
         if query.name.is_some() {
             return self.list_named(query).await;
         }
@@ -30,17 +31,20 @@ impl Session {
         let by_definition = search.is_some() || query.tag.is_some() || query.origin.is_some();
         let by_state = !query.handlers.is_empty() || query.enabled.is_some() || query.faulty.is_some();
         let mut items = Vec::new();
-        let (mut place, mut skip, mut found) = (0, query.offset, 0);
+        let (mut place, mut skip, mut found) = ("0".to_owned(), query.offset, 0);
         if !by_definition && !by_state {
             // Nothing is to be looked at, to know where a page begins and how many there are.
-            (place, skip) = (query.offset, 0);
+            (place, skip) = (query.offset.to_string(), 0);
+        }
+        if let Some(after) = &query.after {
+            place = format!(">{after}");
         }
         let all = by_definition || by_state;
         loop {
             if items.len() >= query.limit && !(query.count && all) {
                 break;
             }
-            let (ids, next) = self.stretch_of_jobs(query, place).await?;
+            let (ids, next) = self.stretch_of_jobs(query, &place).await?;
             let fitting: Vec<JobId> = if by_definition {
                 let mut fitting = Vec::new();
                 for page in ids.chunks(READ) {
@@ -61,7 +65,7 @@ impl Session {
                 items.extend(self.read_jobs(page).await?);
             }
             let Some(next) = next else { break };
-            place = next;
+            place = next.to_string();
         }
         let total = match (query.count, all) {
             (false, _) => None,
@@ -74,9 +78,10 @@ impl Session {
     /// Jobs of one name are few.
     async fn list_named(&self, query: &JobQuery) -> Result<Page<Job>> {
         let search = query.search.as_ref().map(|text| text.to_lowercase());
-        let (ids, _) = self.stretch_of_jobs(query, 0).await?;
+        let (ids, _) = self.stretch_of_jobs(query, "0").await?;
         let mut jobs = self.read_jobs(&ids).await?;
         jobs.retain(|job| fits(job, query, search.as_deref()));
+        jobs.retain(|job| query.after.as_ref().is_none_or(|after| job.id > *after));
         jobs.sort_by(|a, b| order(a, b, query).then_with(|| a.id.cmp(&b.id)));
         let total = query.count.then(|| u64::try_from(jobs.len()).unwrap_or(u64::MAX));
         let offset = usize::try_from(query.offset).unwrap_or(usize::MAX);
@@ -84,12 +89,13 @@ impl Session {
     }
 
     /// The jobs that fit by their state, from a place in the order on, and the place to go on at.
-    async fn stretch_of_jobs(&self, query: &JobQuery, place: u64) -> Result<(Vec<JobId>, Option<u64>)> {
+    async fn stretch_of_jobs(&self, query: &JobQuery, place: &str) -> Result<(Vec<JobId>, Option<u64>)> {
         let order = match query.sort {
             JobSort::Name => "names",
             JobSort::CreatedAt => "by_created",
             JobSort::DueAt => "by_due",
             JobSort::LastRunAt => "by_run",
+            JobSort::Id => "ids",
         };
         let choice = |choice: Option<bool>| choice.map_or("", |yes| if yes { "1" } else { "0" });
         let unfiltered = query.handlers.is_empty()
@@ -134,6 +140,7 @@ fn order(a: &Job, b: &Job, query: &JobQuery) -> Ordering {
     let turn = |order: Ordering| if query.descending { order.reverse() } else { order };
     match query.sort {
         JobSort::Name => Ordering::Equal,
+        JobSort::Id => turn(a.id.cmp(&b.id)),
         JobSort::CreatedAt => turn(a.created_at.cmp(&b.created_at)),
         JobSort::DueAt => none_last(a.due.map(|d| d.due_at), b.due.map(|d| d.due_at), turn),
         JobSort::LastRunAt => none_last(a.last_run_at, b.last_run_at, turn),

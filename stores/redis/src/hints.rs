@@ -40,15 +40,17 @@ impl Hints {
     /// Listens for ever, on one node after the other.
     pub(crate) async fn listen(self, config: RedisConfig, origin: String, ready: watch::Sender<bool>) {
         let mut wait = Duration::from_millis(100);
+        let mut again = false;
         for node in config.nodes.iter().cycle() {
             let Ok(client) = Client::open(node.clone()) else { return };
-            match self.listen_on(&client, &config, &origin, &ready).await {
+            match self.listen_on(&client, &config, &origin, &ready, &mut again).await {
                 Ok(()) => wait = Duration::from_millis(100),
                 Err(error) => {
                     tracing::debug!(code = error.code(), "the subscription to hints has ended");
                     wait = (wait * 2).min(LONGEST_WAIT);
                 }
             }
+            ready.send_replace(false);
             tokio::time::sleep(wait).await;
         }
     }
@@ -60,6 +62,7 @@ impl Hints {
         config: &RedisConfig,
         origin: &str,
         ready: &watch::Sender<bool>,
+        again: &mut bool,
     ) -> redis::RedisResult<()> {
         let gone = |_| redis::RedisError::from((redis::ErrorKind::Io, "no answer in time"));
         let connecting = async {
@@ -69,7 +72,8 @@ impl Hints {
         };
         let link = tokio::time::timeout(config.timeout, connecting).await.map_err(gone)??;
         let (mut sink, mut messages) = link.split();
-        if ready.send_replace(true) {
+        ready.send_replace(true);
+        if std::mem::replace(again, true) {
             self.tell();
         }
         loop {

@@ -34,7 +34,12 @@ pub(crate) struct State {
     max_count: Option<i64>,
     /// Tells apart jobs that had the same id one after another.
     pub(crate) generation: i64,
+    /// What a newer version has added: how many values, packed. It is kept.
+    more: (usize, Vec<u8>),
 }
+
+/// How many values of a state this version knows.
+const KNOWN: usize = 16;
 
 /// The numbers of those fields of [`State`] that an edit names, as Lua counts them.
 pub(crate) mod field {
@@ -78,12 +83,13 @@ impl State {
             max_age,
             max_count,
             generation,
+            more: (0, Vec::new()),
         }
     }
 
     pub(crate) fn pack(&self) -> Vec<u8> {
         let mut w = Writer::new();
-        w.array(16)
+        w.array(KNOWN + self.more.0)
             .int(self.version)
             .bool(self.enabled)
             .int_or(at(self.due.map(|due| due.due_at)))
@@ -99,34 +105,37 @@ impl State {
             .text(&self.name)
             .int_or(self.max_age)
             .int_or(self.max_count)
-            .int(self.generation);
+            .int(self.generation)
+            .raw(&self.more.1);
         w.finish()
     }
 
     pub(crate) fn read(bytes: &[u8]) -> Result<Self> {
-        Reader::new(bytes).record(16, |r| {
-            let (version, enabled) = (r.int()?, r.bool()?);
-            let (due_at, fire_at) = (time_or_none(r)?, time_or_none(r)?);
-            Ok(Self {
-                version,
-                enabled,
-                due: due_at.map(|due_at| Due { due_at, fire_at: fire_at.unwrap_or(due_at) }),
-                ended: r.text_or()?.map(|reason| match reason {
-                    "limit" => EndReason::Limit,
-                    _ => EndReason::Exhausted,
-                }),
-                fault: r.text_or()?.map(str::to_owned),
-                skip_next: small(r.int()?)?,
-                n_fired: count(r.int()?),
-                updated_at: Timestamp::from_millis(r.int()?),
-                handler: r.text()?.to_owned(),
-                priority: i32::try_from(r.int()?).unwrap_or_default(),
-                max_running: small(r.int()?)?,
-                name: r.text()?.to_owned(),
-                max_age: r.int_or()?,
-                max_count: r.int_or()?,
-                generation: r.int()?,
-            })
+        let mut reader = Reader::new(bytes);
+        let r = &mut reader;
+        let more = r.begin(KNOWN)?;
+        let (version, enabled) = (r.int()?, r.bool()?);
+        let (due_at, fire_at) = (time_or_none(r)?, time_or_none(r)?);
+        Ok(Self {
+            version,
+            enabled,
+            due: due_at.map(|due_at| Due { due_at, fire_at: fire_at.unwrap_or(due_at) }),
+            ended: r.text_or()?.map(|reason| match reason {
+                "limit" => EndReason::Limit,
+                _ => EndReason::Exhausted,
+            }),
+            fault: r.text_or()?.map(str::to_owned),
+            skip_next: small(r.int()?)?,
+            n_fired: count(r.int()?),
+            updated_at: Timestamp::from_millis(r.int()?),
+            handler: r.text()?.to_owned(),
+            priority: i32::try_from(r.int()?).unwrap_or_default(),
+            max_running: small(r.int()?)?,
+            name: r.text()?.to_owned(),
+            max_age: r.int_or()?,
+            max_count: r.int_or()?,
+            generation: r.int()?,
+            more: (more, r.rest().to_vec()),
         })
     }
 }
@@ -327,6 +336,18 @@ mod tests {
         assert!(cache.get(&job.id, &state).is_some());
         assert!(cache.get(&job.id, &State { version: 2, ..state.clone() }).is_none());
         assert!(cache.get(&job.id, &State { generation: 6, ..state }).is_none());
+    }
+
+    #[test]
+    fn what_a_newer_version_has_added_to_a_state_is_kept() {
+        let bytes = State::of(&job(), 5).pack();
+        let mut newer = vec![0xdc, 0, 18];
+        // The array had its length in five bytes.
+        newer.extend_from_slice(&bytes[5..]);
+        newer.extend_from_slice(&[0x07, 0xa1, b'x']);
+        let again = State::read(&newer).unwrap().pack();
+        assert_eq!(again[5..], newer[3..]);
+        assert_eq!(again[..5], [0xdd, 0, 0, 0, 18]);
     }
 
     #[test]

@@ -63,6 +63,15 @@ impl Session {
         Ok(found.unwrap_or_default())
     }
 
+    /// A new job as the scripts take it: state, run (empty before the first), definition.
+    pub(crate) fn parts_of(&self, job: &Job) -> Result<[Vec<u8>; 3]> {
+        let generation = i64::try_from(self.ids.random() & 0xffff_ffff_ffff).unwrap_or_default();
+        let ran = job.last_run_at.is_some() || job.last_status.is_some() || job.failures_in_row > 0;
+        let run = if ran { Run::of(job).pack() } else { Vec::new() };
+        let definition = pack_definition(job.created_at, job.created_by.as_deref(), &job.definition)?;
+        Ok([State::of(job, generation).pack(), run, definition])
+    }
+
     /// Stores the jobs but for those that are there as in `known`; or answers what is in the way.
     async fn try_create(
         &self,
@@ -83,12 +92,8 @@ impl Session {
             .arg(i32::from(only_look))
             .arg(jobs.len());
         for job in jobs {
-            let generation = i64::try_from(self.ids.random() & 0xffff_ffff_ffff).unwrap_or_default();
-            let ran = job.last_run_at.is_some() || job.last_status.is_some() || job.failures_in_row > 0;
-            call.arg(job.id.as_str())
-                .arg(State::of(job, generation).pack())
-                .arg(if ran { Run::of(job).pack() } else { Vec::new() })
-                .arg(pack_definition(job.created_at, job.created_by.as_deref(), &job.definition)?);
+            let [state, run, definition] = self.parts_of(job)?;
+            call.arg(job.id.as_str()).arg(state).arg(run).arg(definition);
         }
         let mut answer = Answer::of(self.link.run(&call).await?)?;
         if answer.int()? == 1 {

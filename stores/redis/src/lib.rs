@@ -16,6 +16,7 @@ mod executions;
 mod find;
 mod hints;
 mod history;
+mod import;
 mod job;
 mod jobs;
 mod link;

@@ -8,6 +8,7 @@ use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
 use redis::{Arg, Client, Cmd, ErrorKind as DriverKind, RedisError, ServerErrorKind, ToRedisArgs, Value};
+use rustls::crypto::CryptoProvider;
 use unified_scheduler_core::{Error, Result};
 
 use crate::config::RedisConfig;
@@ -61,6 +62,10 @@ impl Call {
 
 impl Link {
     pub(crate) async fn open(config: &RedisConfig, origin: String) -> Result<Self> {
+        if config.is_tls() && CryptoProvider::get_default().is_none() {
+            // The driver panics without one. Who was first is as good.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
         let connecting = async {
             if config.cluster {
                 let client = ClusterClient::builder(config.nodes.clone())

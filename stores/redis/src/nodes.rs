@@ -10,7 +10,7 @@ use unified_scheduler_core::{Error, Result, Timestamp};
 
 use crate::answers::{self, Answer};
 use crate::packed::Reader;
-use crate::rows::{json, millis, time_or_none};
+use crate::rows::{count, json, millis, time_or_none};
 use crate::scripts;
 use crate::store::Session;
 
@@ -43,7 +43,8 @@ impl Session {
             cancel.push(answers::id(&answers::bytes(id).unwrap_or_default())?);
         }
         cancel.sort_unstable();
-        Ok(HeartbeatOutcome::Renewed { now, cancel, overdue: answer.bool() })
+        let overdue = answer.bool();
+        Ok(HeartbeatOutcome::Renewed { now, cancel, n_running: count(answer.int()?), overdue })
     }
 
     pub(crate) async fn leave(&self, node: &NodeRef) -> Result<()> {

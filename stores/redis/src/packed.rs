@@ -41,18 +41,22 @@ impl Writer {
         self.bool(false)
     }
 
+    /// In as few bytes as there are, as Lua in the server does: scripts compare packed records.
     pub(crate) fn int(&mut self, value: i64) -> &mut Self {
-        if let Ok(small) = u8::try_from(value)
-            && small < 0x80
-        {
-            self.bytes.push(small);
-        } else if let Ok(middle) = i32::try_from(value) {
-            self.bytes.push(0xd2);
-            self.bytes.extend(middle.to_be_bytes());
-        } else {
-            self.bytes.push(0xd3);
-            self.bytes.extend(value.to_be_bytes());
-        }
+        let bytes = value.to_be_bytes();
+        let (tag, n) = match value {
+            -32..=0x7f => (None, 1),
+            0x80..=0xff => (Some(0xcc), 1),
+            0x100..=0xffff => (Some(0xcd), 2),
+            0x1_0000..=0xffff_ffff => (Some(0xce), 4),
+            0x1_0000_0000.. => (Some(0xcf), 8),
+            -128..=-33 => (Some(0xd0), 1),
+            -0x8000..=-129 => (Some(0xd1), 2),
+            -0x8000_0000..=-0x8001 => (Some(0xd2), 4),
+            _ => (Some(0xd3), 8),
+        };
+        self.bytes.extend(tag);
+        self.bytes.extend_from_slice(&bytes[8 - n..]);
         self
     }
 
@@ -152,18 +156,28 @@ impl<'a> Reader<'a> {
     /// An array that has at least `known` values, of which `read` reads that many; the rest, written by a
     /// newer version, is passed over.
     pub(crate) fn record<T>(&mut self, known: usize, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let more = self.begin(known)?;
+        let value = read(self)?;
+        for _ in 0..more {
+            self.skip()?;
+        }
+        Ok(value)
+    }
+
+    /// The beginning of an array that has at least `known` values; answers how many it has beyond them.
+    pub(crate) fn begin(&mut self, known: usize) -> Result<usize> {
         let n = match self.byte()? {
             b @ 0x90..=0x9f => usize::from(b & 0x0f),
             0xdc => self.size(2)?,
             0xdd => self.size(4)?,
             _ => return Err(unreadable("array")),
         };
-        let more = n.checked_sub(known).ok_or_else(|| unreadable("array of that length"))?;
-        let value = read(self)?;
-        for _ in 0..more {
-            self.skip()?;
-        }
-        Ok(value)
+        n.checked_sub(known).ok_or_else(|| unreadable("array of that length"))
+    }
+
+    /// What has not been read.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
     }
 
     fn skip(&mut self) -> Result<()> {

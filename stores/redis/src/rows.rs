@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use unified_scheduler_core::execution::{Execution, Status};
 use unified_scheduler_core::id::{Epoch, ExecutionId, JobId, NodeId};
-use unified_scheduler_core::store::{Completion, NewExecution};
+use unified_scheduler_core::store::{Completion, NewExecution, NodeRef};
 use unified_scheduler_core::{Error, Result, Timestamp};
 
 use crate::answers::key;
@@ -57,9 +57,9 @@ fn head(w: &mut Writer, e: &Execution) -> Result<()> {
         .text_or(e.node_id.as_ref().map(NodeId::as_str))
         .int(e.epoch.0)
         .int(e.claim.into())
+        .bool(e.cancel_requested)
         .int_or(at(e.started_at))
         .int_or(at(e.ended_at))
-        .bool(e.cancel_requested)
         .text_or(e.reason.as_deref())
         .bool(false)
         .text(&e.handler)
@@ -67,6 +67,33 @@ fn head(w: &mut Writer, e: &Execution) -> Result<()> {
         .int(e.run_at.as_millis())
         .text_or(json(e.progress.as_ref())?.as_deref());
     Ok(())
+}
+
+/// How the row of an execution begins that runs under `owner`, and that nobody has called off.
+pub(crate) fn running(owner: &NodeRef, claim: u32) -> Vec<u8> {
+    let mut w = Writer::new();
+    owned(&mut w, Status::Running, owner, claim);
+    w.finish()
+}
+
+fn owned(w: &mut Writer, status: Status, owner: &NodeRef, claim: u32) {
+    w.array(13)
+        .text(status.as_str())
+        .text(owner.id.as_str())
+        .int(owner.epoch.0)
+        .int(claim.into())
+        .bool(false);
+}
+
+/// How it begins when it has ended.
+pub(crate) fn ended(owner: &NodeRef, completion: &Completion) -> Vec<u8> {
+    let mut w = Writer::new();
+    owned(&mut w, completion.status, owner, completion.claim);
+    w.int(completion.started_at.as_millis())
+        .int(completion.ended_at.as_millis())
+        .text_or(completion.reason.as_deref())
+        .bool(false);
+    w.finish()
 }
 
 /// What never changes and the scripts read.
@@ -170,9 +197,9 @@ fn read(id: ExecutionId, bytes: &[u8]) -> Result<Execution> {
             node_id: r.text_or()?.map(NodeId::from),
             epoch: Epoch(r.int()?),
             claim: small(r.int()?)?,
+            cancel_requested: r.bool()?,
             started_at: time_or_none(r)?,
             ended_at: time_or_none(r)?,
-            cancel_requested: r.bool()?,
             reason: r.text_or()?.map(str::to_owned),
             handler: {
                 r.bool()?;
@@ -273,6 +300,18 @@ mod tests {
         e.duration = Some(Duration::from_nanos(1_234_567_891));
         e.reason = Some("error".to_owned());
         assert_eq!(execution(e.id, &row(&e).unwrap()).unwrap(), e);
+    }
+
+    #[test]
+    fn a_running_row_begins_as_the_script_expects() {
+        let job = Job::new("job".into(), JobDefinition::new("j", "h", Schedule::manual()), Timestamp::EPOCH);
+        let mut e = new().into_execution(&job, Timestamp::from_millis(1_700_000_000_000));
+        let owner = NodeRef { id: NodeId::from("node"), epoch: Epoch(300) };
+        e.own(&owner, Timestamp::from_millis(1_700_000_000_000));
+        let (row, beginning) = (row(&e).unwrap(), running(&owner, e.claim));
+        assert!(row.starts_with(&beginning));
+        assert_eq!(row[beginning.len()], 0xcf, "a time in eight bytes");
+        assert_eq!(row[beginning.len() + 9..][..3], [0xc2; 3], "no end, no reason, no pause");
     }
 
     #[test]

@@ -36,6 +36,7 @@ scripts! {
     DUE_PLACE = "due_place";
     EXECUTION = "execution";
     HEARTBEAT = "heartbeat";
+    IMPORT = "import";
     INFO = "info";
     JOBS = "jobs";
     JOIN = "join";

@@ -1,6 +1,7 @@
 //! The store: every verb of the contract, most of them one call of one script.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -12,8 +13,8 @@ use unified_scheduler_core::schedule::Calendar;
 use unified_scheduler_core::store::{
     AuditEntry, AuditQuery, CancelOutcome, Check, ClaimOutcome, ClaimRequest, Claimed, CompleteOutcome,
     CompleteRequest, Counts, CreateJobs, CreateOutcome, ExecutionQuery, HeartbeatOutcome, HeartbeatRequest,
-    JobQuery, JoinRequest, Joined, Node, NodeRef, Page, Planner, PruneRequest, ReapRequest, Reaped, Report,
-    Store, StoreDescription, TriggerOutcome, TriggerRequest, UpdateJob, UpdateOutcome,
+    Import, Imported, JobQuery, JoinRequest, Joined, Node, NodeRef, Page, Planner, PruneRequest, ReapRequest,
+    Reaped, Report, Store, StoreDescription, TriggerOutcome, TriggerRequest, UpdateJob, UpdateOutcome,
 };
 use unified_scheduler_core::{Result, Timestamp};
 
@@ -25,6 +26,9 @@ use crate::job::Cache;
 use crate::link::Link;
 use crate::rows::json;
 use crate::scripts;
+
+/// How long the opening waits for hints; without them polling goes on.
+const LONGEST_WAIT_FOR_HINTS: Duration = Duration::from_secs(2);
 
 /// A [`Store`] on a Redis server or a Redis Cluster.
 ///
@@ -94,9 +98,9 @@ impl RedisStore {
         let settings = session.settings().await?;
         settings.refuse(config.allow_eviction)?;
         settings.warn(&config.url());
-        let timeout = config.timeout;
+        let timeout = config.timeout.min(LONGEST_WAIT_FOR_HINTS);
         let listener = tokio::spawn(hints.listen(config, origin, ready));
-        // Hints are told from the first edit on; without them polling goes on.
+        // So that hints are told from the first edit on.
         let mut listening = listening;
         let ready = tokio::time::timeout(timeout, listening.wait_for(|ready| *ready)).await;
         drop(ready);
@@ -249,6 +253,11 @@ impl Store for RedisStore {
 
     async fn prune(&self, request: PruneRequest) -> Result<u64> {
         during!("prune", self.session.prune(request))
+    }
+
+    async fn import(&self, import: Import) -> Result<Imported> {
+        import.check()?;
+        during!("import", self.session.import(&import))
     }
 
     async fn counts(&self) -> Result<Counts> {

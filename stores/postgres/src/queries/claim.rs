@@ -21,8 +21,7 @@ use super::jobs;
 use super::pick::{Picked, PickedJob, pick};
 use crate::cache::KnownJob;
 use crate::error::Step;
-use crate::insert::{NewRows, insert_rows};
-use crate::rows::{execution, execution_columns, execution_id, int, key, missing};
+use crate::rows::{at, execution, execution_columns, execution_id, int, json, key, missing, text};
 use crate::session::{Session, bind, params};
 
 /// What a node asks to be given.
@@ -36,35 +35,51 @@ pub(crate) struct Wish {
 /// How soon to look again for what others held during this claim.
 const HELD: i64 = 20;
 
-/// $1 to $33 the records; $34 to $42 the jobs to move on: id, version, due time as it was; due and fire time, end,
-/// skips and count as they are to be; how often it runs at most; $43 and $44 the executions to start and how often
-/// their jobs run at most; $45 now, $46 and $47 the node.
+/// $1 to $13 the records; $14 to $22 the jobs to move on: id, version, due time as it was; due and fire time, end,
+/// skips and count as they are to be; how often it ran when it was picked; $23 and $24 the executions to start and
+/// how often their jobs ran; $25 now, $26 and $27 the node.
+///
+/// A version stands for everything that an edit could have changed. `coalesce` keeps the planner from the index of
+/// what is pending, which it takes for nearly empty: what is written is found by its id.
 const WRITE: &str = concat!(
     "WITH alive AS MATERIALIZED (
-        SELECT FROM @nodes WHERE id = $46 AND epoch = $47 AND dead_at IS NULL
+        SELECT FROM @nodes WHERE id = $26 AND epoch = $27 AND dead_at IS NULL
     ), moved AS (
         UPDATE @job_state s SET due_at = p.next_due, fire_at = p.next_fire, ended = p.ended,
             skip_next = p.skip_next, n_fired = p.n_fired
-        FROM unnest($34::text[], $35::bigint[], $36::bigint[], $37::bigint[], $38::bigint[], $39::text[],
-            $40::bigint[], $41::bigint[], $42::bigint[])
+        FROM unnest($14::text[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[], $19::text[],
+            $20::bigint[], $21::bigint[], $22::bigint[])
             AS p (id, version, due_at, next_due, next_fire, ended, skip_next, n_fired, running)
         WHERE EXISTS (SELECT FROM alive) AND s.id = p.id AND s.version = p.version
-            AND s.due_at IS NOT DISTINCT FROM p.due_at AND s.enabled AND s.fault IS NULL
-            AND (SELECT count(*) FROM @executions x
-                WHERE x.job_id = p.id AND x.status = 'running') <= p.running
+            AND s.due_at IS NOT DISTINCT FROM p.due_at
+            AND (SELECT count(*) FILTER (WHERE x.status = 'running') FROM @executions x
+                WHERE x.job_id = p.id AND x.ended_at IS NULL) <= p.running
         RETURNING s.id
-    ), made AS (",
-    insert_rows!("WHERE (r.job_id IN (SELECT id FROM moved)) IS TRUE"),
-    "), began AS (
-        UPDATE @executions e SET status = 'running', started_at = $45, node_id = $46, epoch = $47,
+    ), made AS (
+        INSERT INTO @executions AS e (id, job_id, job_name, handler, status, reason, made_by, triggered_by,
+            due_at, covers_until, n_occurrences, next_due_at, version, attempt, retries, crashes, nonce,
+            priority, created_at, run_at, started_at, ended_at, node_id, epoch, claim, cancel_requested, result)
+        SELECT r.id, r.job_id, r.job_name, r.handler, r.status, r.reason, 'schedule', 'scheduler', r.due_at,
+            r.covers_until, r.n_occurrences, r.next_due_at, r.version, 1, 0, 0, '', r.priority, $25, $25,
+            CASE WHEN r.status = 'running' THEN $25 END, CASE WHEN r.status = 'skipped' THEN $25 END,
+            CASE WHEN r.status = 'running' THEN $26 END, CASE WHEN r.status = 'running' THEN $27 ELSE 0 END,
+            CASE WHEN r.status = 'running' THEN 1 ELSE 0 END, false, r.result
+        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[],
+            $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::integer[], $13::text[])
+            AS r (id, job_id, job_name, handler, status, reason, due_at, covers_until, n_occurrences,
+                next_due_at, version, priority, result)
+        WHERE (r.job_id IN (SELECT id FROM moved)) IS TRUE
+        ON CONFLICT DO NOTHING RETURNING e.id
+    ), began AS (
+        UPDATE @executions e SET status = 'running', started_at = $25, node_id = $26, epoch = $27,
             claim = e.claim + 1
-        FROM unnest($43::uuid[], $44::bigint[]) AS p (id, running)
-        WHERE EXISTS (SELECT FROM alive) AND e.id = p.id AND e.status = 'pending'
-            AND (SELECT count(*) FROM @executions x
-                WHERE x.job_id = e.job_id AND x.status = 'running') <= p.running
+        FROM unnest($23::uuid[], $24::bigint[]) AS p (id, running)
+        WHERE EXISTS (SELECT FROM alive) AND e.id = p.id AND coalesce(e.status = 'pending', false)
+            AND (SELECT count(*) FILTER (WHERE x.status = 'running') FROM @executions x
+                WHERE x.job_id = e.job_id AND x.ended_at IS NULL) <= p.running
         RETURNING e.*
     )
-    SELECT CASE WHEN (SELECT count(*) FROM moved) < cardinality($34::text[])
+    SELECT CASE WHEN (SELECT count(*) FROM moved) < cardinality($14::text[])
             THEN ARRAY(SELECT id FROM moved) END,
         CASE WHEN (SELECT count(*) FROM made) < cardinality($1::uuid[])
             THEN ARRAY(SELECT id FROM made) END, ",
@@ -91,7 +106,7 @@ pub(crate) async fn claim(session: &mut Session, wish: &Wish, planner: &dyn Plan
     for job in due {
         if let Some((job, live, seen)) = draft.readable(job) {
             let plan = planner.plan(&job, live, now, &calendars);
-            draft.move_on(job, live, seen, plan)?;
+            draft.move_on(job, live, seen, plan);
         }
     }
     let mut batch = draft.write(session).await?;
@@ -113,7 +128,6 @@ struct Draft<'w> {
     /// What the starts so far change of what was counted.
     started: HashMap<JobId, Live>,
     moves: Vec<Move>,
-    rows: NewRows,
     records: Vec<(usize, Disposition, Execution)>,
     set_aside: Vec<(JobId, String)>,
 }
@@ -143,7 +157,6 @@ impl<'w> Draft<'w> {
             start_running: Vec::new(),
             started: HashMap::new(),
             moves: Vec::new(),
-            rows: NewRows::default(),
             records: Vec::new(),
             set_aside: Vec::new(),
         }
@@ -185,33 +198,31 @@ impl<'w> Draft<'w> {
     }
 
     /// Takes what the planner answered for one job.
-    fn move_on(&mut self, job: Job, live: Live, seen: u32, plan: Plan) -> Step<()> {
+    fn move_on(&mut self, job: Job, live: Live, seen: u32, plan: Plan) {
         let (due, ended) = plan.next.parts();
         let Plan { records, next, skip_next, n_fired, cancel_running } = plan;
         if let NextDue::SetAside(reason) = next {
             self.set_aside.push((job.id, reason));
-            return Ok(());
+            return;
         }
         let place = self.moves.len();
         for record in records {
             let disposition = record.disposition.clone();
             let execution = record.into_execution(&job, self.now, &self.wish.node);
-            self.rows.push(&execution, None)?;
             self.records.push((place, disposition, execution));
         }
         let running = live.running;
         self.moves.push(Move { job, due, ended, skip_next, n_fired, seen, running, cancel_running });
-        Ok(())
     }
 
     /// Writes it all, and answers what was won.
     async fn write(self, session: &mut Session) -> Step<ClaimBatch> {
-        let Self { wish, now, starts, start_ids, start_running, moves, rows, records, set_aside, .. } = self;
+        let Self { wish, now, starts, start_ids, start_running, moves, records, set_aside, .. } = self;
         let mut batch = ClaimBatch { now, ..ClaimBatch::default() };
         let mut won = Won::default();
         if !start_ids.is_empty() || !moves.is_empty() {
             let mut arguments = PgArguments::default();
-            rows.bind_to(&mut arguments)?;
+            bind_records(&mut arguments, &records)?;
             bind_moves(&mut arguments, &moves)?;
             bind(&mut arguments, start_ids)?;
             bind(&mut arguments, start_running)?;
@@ -237,12 +248,36 @@ impl<'w> Draft<'w> {
     }
 }
 
+/// The records, but for what is the same in all that a schedule makes.
+fn bind_records(arguments: &mut PgArguments, records: &[(usize, Disposition, Execution)]) -> Step<()> {
+    fn column<'a, T>(
+        records: &'a [(usize, Disposition, Execution)],
+        value: impl Fn(&'a Execution) -> T,
+    ) -> Vec<T> {
+        records.iter().map(|(_, _, execution)| value(execution)).collect()
+    }
+    let results: Step<Vec<_>> = records.iter().map(|(_, _, e)| json(e.result.as_ref())).collect();
+    bind(arguments, column(records, |e| key(&e.id)))?;
+    bind(arguments, column(records, |e| e.job_id.as_str()))?;
+    bind(arguments, column(records, |e| text(&e.job_name)))?;
+    bind(arguments, column(records, |e| e.handler.as_str()))?;
+    bind(arguments, column(records, |e| e.status.as_str()))?;
+    bind(arguments, column(records, |e| e.reason.as_deref()))?;
+    bind(arguments, column(records, |e| e.due_at.as_millis()))?;
+    bind(arguments, column(records, |e| at(e.covers_until)))?;
+    bind(arguments, column(records, |e| int(e.n_occurrences)))?;
+    bind(arguments, column(records, |e| at(e.next_due_at)))?;
+    bind(arguments, column(records, |e| e.version))?;
+    bind(arguments, column(records, |e| e.priority))?;
+    bind(arguments, results?)
+}
+
 fn bind_moves(arguments: &mut PgArguments, moves: &[Move]) -> Step<()> {
-    fn column<T>(moves: &[Move], value: impl Fn(&Move) -> T) -> Vec<T> {
+    fn column<'a, T>(moves: &'a [Move], value: impl Fn(&'a Move) -> T) -> Vec<T> {
         moves.iter().map(value).collect()
     }
     let fire_at = |m: &Move| m.due.map(|due| due.fire_at.as_millis());
-    bind(arguments, column(moves, |m| m.job.id.as_str().to_owned()))?;
+    bind(arguments, column(moves, |m| m.job.id.as_str()))?;
     bind(arguments, column(moves, |m| m.job.version))?;
     bind(arguments, column(moves, |m| m.job.due_at().map(Timestamp::as_millis)))?;
     bind(arguments, column(moves, |m| m.due.map(|due| due.due_at.as_millis())))?;
@@ -287,7 +322,7 @@ impl Won {
         batch: &mut ClaimBatch,
         session: &mut Session,
     ) -> Step<()> {
-        let moved: Vec<bool> = match &self.moved {
+        let won: Vec<bool> = match &self.moved {
             None => vec![true; moves.len()],
             Some(ids) => moves.iter().map(|m| ids.iter().any(|id| id == m.job.id.as_str())).collect(),
         };
@@ -296,7 +331,7 @@ impl Won {
         let mut new = Vec::new();
         for (place, disposition, execution) in records {
             let is_made = self.made.as_ref().is_none_or(|made| made.contains(&key(&execution.id)));
-            if !moved[place] || !is_made {
+            if !won[place] || !is_made {
                 continue; // It has its record already, because an edit set the job back.
             }
             new.push(key(&execution.id));
@@ -314,7 +349,7 @@ impl Won {
         }
         let mut cancelling = Vec::new();
         for (place, m) in moves.into_iter().enumerate() {
-            if !moved[place] {
+            if !won[place] {
                 batch.more = true;
                 continue;
             }
@@ -354,7 +389,7 @@ async fn end_unreadable(session: &mut Session, ids: &[Uuid], now: Timestamp) -> 
 async fn cancel_running(session: &mut Session, jobs: &[JobId], new: &[Uuid]) -> Step<Vec<ExecutionId>> {
     const SQL: &str = "UPDATE @executions e SET cancel_requested = true
         FROM unnest($1::text[]) AS c (job_id)
-        WHERE e.job_id = c.job_id AND e.status = 'running' AND e.id <> ALL ($2) RETURNING e.id";
+        WHERE e.job_id = c.job_id AND e.ended_at IS NULL AND coalesce(e.status = 'running', false) AND e.id <> ALL ($2) RETURNING e.id";
     if jobs.is_empty() {
         return Ok(Vec::new());
     }

@@ -73,7 +73,7 @@ fn column<T>(jobs: &[&Job], value: impl Fn(&Job) -> T) -> Vec<T> {
 }
 
 /// Inserts jobs; answers how many were new.
-async fn insert(session: &mut Session, jobs: &[&Job]) -> Step<usize> {
+pub(crate) async fn insert(session: &mut Session, jobs: &[&Job]) -> Step<usize> {
     const JOBS: &str = "INSERT INTO @jobs AS j (id, name, description, origin, tags, definition, max_age,
             max_count, created_at, created_by)
         SELECT d.id, d.name, d.description, d.origin, ARRAY(SELECT json_array_elements_text(d.tags::json)),
@@ -156,7 +156,7 @@ pub(crate) async fn update(session: &mut Session, request: &UpdateJob) -> Step<U
             skip_next = $11, n_fired = $12, failures = $13, updated_at = $14
         WHERE id = $1";
     const FOLLOW: &str = "UPDATE @executions SET handler = $2, priority = $3
-        WHERE job_id = $1 AND status = 'pending'";
+        WHERE job_id = $1 AND ended_at IS NULL AND coalesce(status = 'pending', false)";
     if request.unique_name && request.definition.is_some() {
         lock_names(session).await?;
     }

@@ -45,7 +45,7 @@ pub(crate) async fn trigger(session: &mut Session, request: &TriggerRequest) -> 
         " FROM @executions e WHERE e.job_id = $1 AND e.due_at = $2 AND e.attempt = $3 AND e.nonce = $4"
     );
     const OPEN: &str = "SELECT id FROM @executions
-        WHERE job_id = $1 AND status IN ('pending', 'running') ORDER BY status DESC, id LIMIT 1";
+        WHERE job_id = $1 AND ended_at IS NULL ORDER BY status DESC, id LIMIT 1";
     let TriggerRequest { execution: new, idempotency_key, unless_open } = request;
     let job_id = new.job_id.as_str();
     // Whoever triggers, edits or claims the job meanwhile waits.
@@ -124,7 +124,7 @@ pub(crate) async fn cancel_pending(session: &mut Session, job: &JobId, why: &str
     const SQL: &str = concat!(
         "UPDATE @executions SET status = 'cancelled', result = $3, ended_at = ",
         now!("$2"),
-        " WHERE job_id = $1 AND status = 'pending'"
+        " WHERE job_id = $1 AND ended_at IS NULL AND coalesce(status = 'pending', false)"
     );
     let now = session.shared.fixed_now();
     session.execute(SQL, params![job.as_str(), now, cancelled(why)?]).await?;

@@ -67,6 +67,7 @@ async fn items(
 
 pub(crate) async fn jobs(session: &mut Session, query: &JobQuery) -> Step<Page<Job>> {
     const COLUMNS: &str = concat!(state_columns!(), ", ", job_columns!());
+    query.check()?;
     let mut filter = Filter::default();
     if let Some(name) = &query.name {
         filter.and("j.name = ?", name.as_str())?;
@@ -99,10 +100,14 @@ pub(crate) async fn jobs(session: &mut Session, query: &JobQuery) -> Step<Page<J
         JobSort::Name => format!("j.name {direction}, j.id"),
         JobSort::CreatedAt => format!("j.created_at {direction}, j.id"),
         JobSort::DueAt => format!("s.due_at {direction} NULLS LAST, j.id"),
+        JobSort::Id => format!("j.id {direction}"),
         JobSort::LastRunAt => format!("s.last_run_at {direction} NULLS LAST, j.id"),
     };
     let from = "@jobs j JOIN @job_state s USING (id)";
     let total = if query.count { Some(total(session, from, &filter).await?) } else { None };
+    if let Some(after) = &query.after {
+        filter.and("j.id > ?", after.as_str())?;
+    }
     let rows = items(session, (COLUMNS, from), filter, &order, (query.offset, query.limit)).await?;
     let items = rows.iter().map(job).collect::<Step<Vec<Job>>>()?;
     Ok(Page { items, total })
@@ -173,7 +178,7 @@ fn add_statuses(filter: &mut Filter, statuses: &[Status]) {
     let quoted: Vec<String> = statuses.iter().map(|s| format!("'{}'", s.as_str())).collect();
     filter.with(&format!("e.status IN ({})", quoted.join(", ")));
     if statuses.iter().all(|s| !s.is_final()) {
-        filter.with("e.status IN ('pending', 'running')");
+        filter.with("e.ended_at IS NULL");
     } else if statuses.iter().all(|s| s.is_final() && *s != Status::Success) {
         filter.with("e.status NOT IN ('pending', 'running', 'success')");
     }

@@ -141,7 +141,7 @@ pub(crate) async fn counts(session: &mut Session) -> Step<Counts> {
         (SELECT count(*) FROM @job_state WHERE NOT enabled),
         (SELECT count(*) FROM @job_state WHERE fault IS NOT NULL),
         (SELECT count(*) FROM @executions)";
-    const OPEN: &str = "SELECT status, count(*) FROM @executions WHERE status IN ('pending', 'running')
+    const OPEN: &str = "SELECT status, count(*) FROM @executions WHERE ended_at IS NULL
         GROUP BY status";
     const UNUSUAL: &str = "SELECT status, count(*) FROM @executions
         WHERE status NOT IN ('pending', 'running', 'success') GROUP BY status";

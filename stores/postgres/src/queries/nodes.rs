@@ -8,7 +8,7 @@ use unified_scheduler_core::store::{
 use uuid::Uuid;
 
 use crate::error::Step;
-use crate::rows::{missing, time, time_or_none};
+use crate::rows::{count, missing, time, time_or_none};
 use crate::session::{Session, millis, params};
 
 /// How long a dead node is shown.
@@ -88,6 +88,8 @@ pub(crate) async fn heartbeat(session: &mut Session, request: &HeartbeatRequest)
                 SELECT e.id FROM @executions e
                 WHERE e.status = 'running' AND e.node_id = $2 AND e.epoch = $3 AND e.cancel_requested
                 ORDER BY e.id),
+            (SELECT count(*) FROM @executions e
+                WHERE e.status = 'running' AND e.node_id = $2 AND e.epoch = $3),
             EXISTS (SELECT FROM @nodes n WHERE n.dead_at IS NULL AND n.lease_until <= r.now AND n.id <> $2)
                 OR EXISTS (SELECT FROM dead_owners)
         FROM renewed r"
@@ -101,7 +103,8 @@ pub(crate) async fn heartbeat(session: &mut Session, request: &HeartbeatRequest)
     Ok(HeartbeatOutcome::Renewed {
         now: time(&row, 0)?,
         cancel: cancel.into_iter().map(ExecutionId::from_uuid).collect(),
-        overdue: row.try_get(2)?,
+        n_running: count(row.try_get(2)?),
+        overdue: row.try_get(3)?,
     })
 }
 

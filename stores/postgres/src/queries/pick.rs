@@ -4,6 +4,11 @@
 //! indexscan"), so that the work grows with the lanes of this node and with what is due, not with what is
 //! stored. Within its lane what is due comes first. From the lanes' heads come more candidates than are
 //! wanted; of those the first that nobody else holds are locked, up to the limit.
+//!
+//! The shape leaves the planner little to choose, since it often knows the tables only as they were before they
+//! grew: laterals with a limit or a lock are run for one row after another, in order, and stop at the limit.
+//! What is locked in such a lateral is locked as it is asked for; a sort above it would lock all. And `coalesce`
+//! hides from the planner that a partial index, which it takes for nearly empty, would hold the row as well.
 
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
@@ -39,7 +44,8 @@ const PICK: &str = concat!(
     ), waiting AS MATERIALIZED (
         SELECT c.*, row_number() OVER (PARTITION BY c.job_id ORDER BY c.priority DESC, c.run_at, c.id) AS place,
             (SELECT s.max_running - (
-                SELECT count(*) FROM @executions x WHERE x.job_id = s.id AND x.status = 'running')
+                SELECT count(*) FILTER (WHERE x.status = 'running') FROM @executions x
+                WHERE x.job_id = s.id AND x.ended_at IS NULL)
             FROM @job_state s WHERE s.id = c.job_id AND s.fault IS NULL) AS free
         FROM (
             SELECT c.* FROM pending_lanes l, LATERAL (
@@ -49,13 +55,18 @@ const PICK: &str = concat!(
                 ORDER BY e.run_at, e.id LIMIT $6) c
             ORDER BY c.priority DESC, c.run_at, c.id LIMIT $6) c
     ), startable AS MATERIALIZED (
-        SELECT * FROM waiting WHERE place <= free
+        SELECT * FROM waiting WHERE place <= free ORDER BY priority DESC, run_at, id
     ), started AS MATERIALIZED (
-        SELECT e.id AS execution, e.made_by = 'schedule' AND e.attempt = 1 AS was_queued, s.max_running, ",
+        SELECT e.id AS execution, e.was_queued, s.max_running, ",
     state_columns!(),
-    " FROM startable t JOIN @executions e ON e.id = t.id JOIN @job_state s ON s.id = t.job_id
-        WHERE e.status = 'pending' AND e.handler = ANY ($4) AND s.fault IS NULL
-        ORDER BY t.priority DESC, t.run_at, t.id LIMIT $5 FOR NO KEY UPDATE OF e, s SKIP LOCKED
+    " FROM startable t CROSS JOIN LATERAL (
+            SELECT s.* FROM @job_state s WHERE s.id = t.job_id AND s.fault IS NULL
+            FOR NO KEY UPDATE SKIP LOCKED) s
+        CROSS JOIN LATERAL (
+            SELECT e.id, e.made_by = 'schedule' AND e.attempt = 1 AS was_queued FROM @executions e
+            WHERE e.id = t.id AND coalesce(e.status = 'pending' AND e.handler = ANY ($4), false)
+            FOR NO KEY UPDATE SKIP LOCKED) e
+        LIMIT $5
     ), job_lanes AS (
         SELECT h.handler, l.priority FROM node, unnest($4::text[]) h (handler), LATERAL (
             SELECT s.priority FROM @job_state s
@@ -77,10 +88,12 @@ const PICK: &str = concat!(
     ), due AS MATERIALIZED (
         SELECT NULL::uuid AS execution, false AS was_queued, s.max_running, ",
     state_columns!(),
-    " FROM candidates c JOIN @job_state s ON s.id = c.id
-        WHERE s.enabled AND s.fault IS NULL AND s.fire_at <= (SELECT now FROM clock) AND s.handler = ANY ($4)
-        ORDER BY c.priority DESC, c.fire_at, c.id LIMIT $5 - (SELECT count(*) FROM started)
-        FOR NO KEY UPDATE OF s SKIP LOCKED
+    " FROM candidates c CROSS JOIN LATERAL (
+            SELECT s.* FROM @job_state s
+            WHERE s.id = c.id AND coalesce(s.enabled AND s.fault IS NULL AND s.handler = ANY ($4)
+                AND s.fire_at <= (SELECT now FROM clock), false)
+            FOR NO KEY UPDATE SKIP LOCKED) s
+        LIMIT $5 - (SELECT count(*) FROM started)
     ), picked AS (
         SELECT * FROM started UNION ALL SELECT * FROM due
     ), later AS (
@@ -104,7 +117,7 @@ const PICK: &str = concat!(
     SELECT m.*, l.running, l.queued, s.* FROM summary m LEFT JOIN picked s ON true LEFT JOIN LATERAL (
         SELECT count(*) FILTER (WHERE e.status = 'running') AS running,
             count(*) FILTER (WHERE e.status = 'pending' AND e.made_by = 'schedule' AND e.attempt = 1) AS queued
-        FROM @executions e WHERE e.job_id = s.id AND e.status IN ('pending', 'running')) l ON true"
+        FROM @executions e WHERE e.job_id = s.id AND e.ended_at IS NULL) l ON true"
 );
 
 /// Where the columns of a picked job begin.

@@ -7,7 +7,7 @@ if h[1] == 'pending' then
   changed()
   return { 1 }
 elseif h[1] == 'running' then
-  h[7] = true
+  h[5] = true
   call('HSET', P .. 'x', id, pack(h) .. rest)
   call('SADD', stop_key(h[2], h[3]), id)
   changed()

@@ -14,7 +14,7 @@ for i = 1, tonumber(ARGV[6]) do
 end
 
 -- First everything is read and checked.
-local jobs, ids = {}, {}
+local jobs, ids, first_slot = {}, {}, slot(1, '')
 for i = 1, tonumber(ARGV[7]) do
   local records, n_records = {}, tonumber(ARGV[at + 11])
   local job = { at = at, records = records, id = ARGV[at] }
@@ -36,7 +36,7 @@ for i, job in ipairs(jobs) do
       and (running + queued == 0 or running_of(job.id) == running) then
       job.won = true
       for r, p in ipairs(job.records) do
-        job[r] = not find_occurrence(job.id, ARGV[p + 4], slot(1, ''))
+        job[r] = not find_occurrence(job.id, ARGV[p + 4], first_slot)
       end
     else
       back[#back + 1] = job
@@ -83,7 +83,7 @@ for i, job in ipairs(jobs) do
       for _, x in ipairs(call('ZRANGEBYSCORE', P .. 'of:' .. id, RUNNING, RUNNING)) do
         local h, rest = open(call('HGET', P .. 'x', x))
         if h then
-          h[7] = true
+          h[5] = true
           call('HSET', P .. 'x', x, pack(h) .. rest)
           call('SADD', stop_key(h[2], h[3]), x)
           cancelled[#cancelled + 1] = x
@@ -101,7 +101,7 @@ for i, job in ipairs(jobs) do
         table.insert(is[status], 0)
         table.insert(is[status], x)
         call('ZADD', P .. 'of:' .. id, score, x)
-        call('ZADD', P .. 'due:' .. id, ARGV[p + 4], slot(1, '') .. x)
+        call('ZADD', P .. 'due:' .. id, ARGV[p + 4], first_slot .. x)
         if score == '1' then
           own[#own + 1] = 0
           own[#own + 1] = x

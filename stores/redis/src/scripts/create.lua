@@ -31,14 +31,7 @@ for i = 1, count do
   local id = ARGV[a]
   if not found[i] then
     local s = open(ARGV[a + 1])
-    local d = open(ARGV[a + 3])
-    file(id, s)
-    call('HSET', P .. 'definition', id, ARGV[a + 3])
-    call('ZADD', P .. 'names', 0, s[13] .. '\0' .. id)
-    call('ZADD', P .. 'by_created', d[1], id)
-    local r = open(ARGV[a + 2])
-    call('ZADD', P .. 'by_run', r and r[1] or '+inf', id)
-    if r then call('HSET', P .. 'run', id, ARGV[a + 2]) end
+    create_job(id, s, ARGV[a + 2], ARGV[a + 3])
     audit(id, s, 'created', actor, false, '')
     made = true
   end

@@ -7,7 +7,7 @@ local due_before = s[3]
 s[3], s[4] = false, false
 audit(id, s, 'deleted', ARGV[4], due_before, '')
 for _, key in ipairs({ 'job', 'run', 'definition' }) do call('HDEL', P .. key, id) end
-for _, key in ipairs({ 'by_due', 'by_run', 'by_created', 'retaining' }) do call('ZREM', P .. key, id) end
+for _, key in ipairs({ 'by_due', 'by_run', 'by_created', 'ids', 'retaining' }) do call('ZREM', P .. key, id) end
 call('ZREM', P .. 'names', s[13] .. '\0' .. id)
 call('SREM', P .. 'disabled', id)
 call('SREM', P .. 'faulty', id)

@@ -9,7 +9,11 @@ local overdue = call('ZCOUNT', P .. 'leases', '-inf', NOW) > 0
 for _, owner in ipairs(call('ZRANGE', P .. 'owners', 0, -1)) do
   local at = owner:find('\0', 1, true)
   if not alive(owner:sub(1, at - 1), tonumber(owner:sub(at + 1))) then
-    if call('ZCARD', P .. 'own:' .. owner) > 0 then overdue = true end
+    if call('ZCARD', P .. 'own:' .. owner) > 0 then
+      overdue = true
+    else
+      forget_owner(owner)
+    end
   end
 end
-return { 1, NOW, call('SMEMBERS', stop_key(node, epoch)), overdue }
+return { 1, NOW, call('SMEMBERS', stop_key(node, epoch)), overdue, call('ZCARD', own_key(node, epoch)) }

@@ -1,9 +1,10 @@
 -- A stretch of the list of jobs, in one of its orders. ARGV: clock, origin, order, whether descending, place
--- to begin at, how many to look at, name ('=' and the text, or '-'), enabled (1, 0 or empty), faulty (the
+-- to begin at (of ids also '>' and the id before it), how many to look at, name ('=' and the text, or '-'), enabled (1, 0 or empty), faulty (the
 -- same), handlers ...
 -- Answers the ids that fit, and the place to go on at, or false at the end. With a name, all of that name.
 local order, descending, place, budget = ARGV[3], ARGV[4] == '1', tonumber(ARGV[5]), tonumber(ARGV[6])
 local key = P .. order
+if not place then place = call('ZLEXCOUNT', key, '-', '[' .. ARGV[5]:sub(2)) end
 local found, handlers, any = {}, {}, true
 for i = 10, #ARGV do
   handlers[ARGV[i]] = true

@@ -8,7 +8,7 @@
 --           10 handler, 11 priority, 12 max_running, 13 name, 14 own max_age, 15 own max_count, 16 generation
 --   run  r: 1 last_run, 2 last_status, 3 last_execution, 4 failures
 --   execution, three arrays in a row and, when it has ended, a fourth:
---        h: 1 status, 2 node, 3 epoch, 4 claim, 5 started, 6 ended, 7 cancel_requested, 8 reason, 9 paused,
+--        h: 1 status, 2 node, 3 epoch, 4 claim, 5 cancel_requested, 6 started, 7 ended, 8 reason, 9 paused,
 --           10 handler, 11 priority, 12 run_at, 13 progress
 --        k: 1 job, 2 due, 3 attempt, 4 nonce, 5 trigger, 6 created, 7 root, 8 idempotency key, 9 job name,
 --           10 version
@@ -110,6 +110,21 @@ local function alive(node, epoch)
   if n and n[1] == epoch and not n[2] then return n end
 end
 
+-- Nodes that died more than a day ago are forgotten.
+local function forget_nodes()
+  local all = call('HGETALL', P .. 'nodes')
+  for i = 1, #all, 2 do
+    local n = open(all[i + 1])
+    if n and n[2] and NOW - n[2] > 86400000 then call('HDEL', P .. 'nodes', all[i]) end
+  end
+end
+
+-- An owner whose node is dead and who has nothing left is forgotten.
+local function forget_owner(owner)
+  call('ZREM', P .. 'owners', owner)
+  call('UNLINK', P .. 'stop:' .. owner)
+end
+
 -- ---- jobs ----
 
 local function scheduled(s)
@@ -146,6 +161,18 @@ local function file(id, s)
     call('ZREM', P .. 'retaining', id)
   end
   return bytes
+end
+
+-- Writes a new job, in its parts as the client packs them.
+local function create_job(id, s, run, definition)
+  file(id, s)
+  call('HSET', P .. 'definition', id, definition)
+  call('ZADD', P .. 'ids', 0, id)
+  call('ZADD', P .. 'names', 0, s[13] .. '\0' .. id)
+  call('ZADD', P .. 'by_created', open(definition)[1], id)
+  local r = open(run)
+  call('ZADD', P .. 'by_run', r and r[1] or '+inf', id)
+  if r then call('HSET', P .. 'run', id, run) end
 end
 
 local function audit(id, s, action, actor, due_before, detail)
@@ -232,7 +259,7 @@ local function end_pending(id, h, rest, ending)
   local k = open(rest)
   call('ZREM', lane('x', h[10], h[11]), id .. k[1])
   call('ZREM', P .. 'is:pending', id)
-  h[1], h[6] = 'cancelled', NOW
+  h[1], h[7] = 'cancelled', NOW
   call('HSET', P .. 'x', id, pack(h) .. rest .. ending)
   call('ZADD', P .. 'is:cancelled', 0, id)
   call('ZADD', P .. 'ended', NOW, id)

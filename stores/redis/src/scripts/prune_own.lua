@@ -20,7 +20,7 @@ while budget > 0 do
     local hi, lo = struct.unpack('>I4I2', id)
     -- Nothing ends before it was made, and ids sort by that.
     local young = not s[14] or hi * 65536 + lo >= NOW - s[14]
-    if h and (over > 0 or (s[14] and h[6] and h[6] < NOW - s[14])) then
+    if h and (over > 0 or (s[14] and h[7] and h[7] < NOW - s[14])) then
       remove(id, h, rest)
       gone, over = gone + 1, over - 1
     elseif young then

@@ -13,11 +13,7 @@ for _, node in ipairs(call('ZRANGEBYSCORE', P .. 'leases', '-inf', '(' .. (NOW -
   end
   call('ZREM', P .. 'leases', node)
 end
-local all = call('HGETALL', P .. 'nodes')
-for i = 1, #all, 2 do
-  local n = open(all[i + 1])
-  if n and n[2] and NOW - n[2] > 86400000 then call('HDEL', P .. 'nodes', all[i]) end
-end
+forget_nodes()
 local left = {}
 for _, owner in ipairs(call('ZRANGEBYLEX', P .. 'owners', from_owner == '' and '-' or '[' .. from_owner, '+')) do
   local at = owner:find('\0', 1, true)
@@ -25,8 +21,7 @@ for _, owner in ipairs(call('ZRANGEBYLEX', P .. 'owners', from_owner == '' and '
   if not alive(owner:sub(1, at - 1), tonumber(owner:sub(at + 1))) then
     local ids = call('ZRANGEBYLEX', P .. 'own:' .. owner, since, '+', 'LIMIT', 0, limit - #left)
     if #ids == 0 and since == '-' then
-      call('ZREM', P .. 'owners', owner)
-      call('UNLINK', P .. 'stop:' .. owner)
+      forget_owner(owner)
     end
     for _, id in ipairs(ids) do
       local row = call('HGET', P .. 'x', id)

@@ -8,7 +8,7 @@ for i = 5, #ARGV do
     local k = open(rest)
     call('ZREM', P .. 'is:running', id)
     call('ZREM', own_key(node, epoch), id)
-    h[1], h[2], h[3], h[5] = 'pending', false, 0, false
+    h[1], h[2], h[3], h[5], h[6] = 'pending', false, 0, false, false
     call('HSET', P .. 'x', id, pack(h) .. rest)
     call('ZADD', P .. 'is:pending', 0, id)
     call('ZADD', P .. 'of:' .. k[1], pending_score(k), id)

@@ -83,7 +83,7 @@ if #picked > 0 then
     call('ZREM', candidate.key, candidate.member)
     local h, rest = open(call('HGET', P .. 'x', id))
     if h and h[1] == 'pending' then
-      h[1], h[2], h[3], h[4], h[5] = 'running', node, epoch, h[4] + 1, NOW
+      h[1], h[2], h[3], h[4], h[6] = 'running', node, epoch, h[4] + 1, NOW
       local row = pack(h) .. rest
       call('HSET', P .. 'x', id, row)
       call('ZREM', P .. 'is:pending', id)

@@ -1,93 +1,21 @@
 //! What the store says and does when the server is not as it should be.
-//!
-//! Each test has a private server, on a free port and in a temporary folder, and ends it by its process.
 
-use std::net::TcpListener;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+mod halves;
+mod server;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-use unified_scheduler_core::store::{CheckLevel, CreateJobs, CreateOutcome, JoinRequest, NodeInfo, Store};
-use unified_scheduler_core::{ErrorKind, Job, JobDefinition, Result, Schedule, Timestamp};
+use unified_scheduler_core::plan::EnginePlanner;
+use unified_scheduler_core::store::{
+    CheckLevel, ClaimOutcome, ClaimRequest, CreateJobs, CreateOutcome, ExecutionQuery, JobQuery, JoinRequest,
+    NodeInfo, NodeRef, ReapRequest, Store,
+};
+use unified_scheduler_core::{ErrorKind, IdSource, Job, JobDefinition, NodeId, Result, Schedule, Timestamp};
 use unified_scheduler_redis::{RedisConfig, RedisStore};
 
-/// A private server.
-struct Server {
-    port: u16,
-    process: Child,
-    settings: Vec<&'static str>,
-    folder: TempDir,
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("bound above").port()
-}
-
-fn spawn(port: u16, folder: &Path, settings: &[&str]) -> Child {
-    Command::new("redis-server")
-        .args(["--bind", "127.0.0.1", "--save", "", "--port"])
-        .arg(port.to_string())
-        .arg("--dir")
-        .arg(folder)
-        .args(settings)
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("redis-server is installed")
-}
-
-impl Server {
-    fn start(settings: &[&'static str]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let port = free_port();
-        let server =
-            Self { port, process: spawn(port, folder.path(), settings), settings: settings.to_vec(), folder };
-        server.wait();
-        server
-    }
-
-    fn wait(&self) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(Instant::now() < deadline, "the server has not started");
-            std::thread::yield_now();
-        }
-    }
-
-    fn stop(&mut self) {
-        self.process.kill().expect("it runs");
-        self.process.wait().expect("it has been killed");
-    }
-
-    fn start_again(&mut self) {
-        self.process = spawn(self.port, self.folder.path(), &self.settings);
-        self.wait();
-    }
-
-    fn url(&self, login: &str) -> String {
-        format!("redis://{login}127.0.0.1:{}/", self.port)
-    }
-
-    fn command(&self, words: &[&str]) {
-        let client = redis::Client::open(self.url("")).expect("a URL");
-        let mut link = client.get_connection().expect("a connection");
-        let mut cmd = redis::cmd(words[0]);
-        for word in &words[1..] {
-            cmd.arg(word);
-        }
-        cmd.exec(&mut link).expect("the server takes the command");
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended already.
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
-}
+use crate::server::{Server, free_port};
 
 async fn open(url: &str) -> Result<RedisStore> {
     RedisStore::open(RedisConfig::from_url(url)?.timeout(Duration::from_secs(5))).await
@@ -163,6 +91,40 @@ async fn a_restart_between_two_calls_is_survived() {
 }
 
 #[tokio::test]
+async fn a_server_that_stands_still_is_unavailable_in_time_and_then_answers_right() {
+    let server = Server::start(&[]);
+    let config = RedisConfig::from_url(&server.url("")).expect("a URL").timeout(Duration::from_millis(300));
+    let store = RedisStore::open(config).await.expect("opens");
+    assert_eq!(create(&store, "one").await.expect("stored"), CreateOutcome::Created);
+    server.signal("-STOP");
+    let began = Instant::now();
+    for name in ["two", "three"] {
+        let error = create(&store, name).await.expect_err("it stands still");
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(10), "each call has a deadline");
+    server.signal("-CONT");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    // A call may have been done although its answer was late: its repeat finds the truth.
+    for name in ["two", "three"] {
+        while create(&store, name).await.is_err() {
+            assert!(Instant::now() < deadline, "the store has not come back");
+        }
+    }
+    assert_eq!(store.counts().await.expect("answers").jobs, 3, "no answer is taken for that of another call");
+    assert_eq!(store.get_job(&"three".into()).await.expect("answers").map(|job| job.version), Some(1));
+}
+
+#[tokio::test]
+async fn tls_with_a_server_that_has_none_is_an_error() {
+    let server = Server::start(&[]);
+    let url = server.url(":secret@").replace("redis://", "rediss://");
+    let error = open(&url).await.expect_err("no TLS there");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    assert!(!format!("{error:?} {error}").contains("secret"), "{error:?}");
+}
+
+#[tokio::test]
 async fn forgotten_scripts_are_brought_again() {
     let server = Server::start(&[]);
     let store = open(&server.url("")).await.expect("opens");
@@ -214,10 +176,6 @@ async fn namespaces_on_one_server_share_nothing() {
 
 #[tokio::test]
 async fn definitions_and_rows_that_can_not_be_read_stop_nobody() {
-    use std::collections::BTreeSet;
-    use unified_scheduler_core::plan::EnginePlanner;
-    use unified_scheduler_core::store::{ClaimOutcome, ClaimRequest, ExecutionQuery, JobQuery, NodeRef};
-
     let server = Server::start(&[]);
     let store = open(&server.url("")).await.expect("opens");
     let now = store.now().await.expect("answers");
@@ -229,11 +187,11 @@ async fn definitions_and_rows_that_can_not_be_read_stop_nobody() {
     let request = CreateJobs { jobs, unique_names: true, actor: "tester".to_owned() };
     assert_eq!(store.create_jobs(request).await.expect("stored"), CreateOutcome::Created);
     server.command(&["HSET", "{us:default}:definition", "broken", "\u{1}nonsense"]);
-    let id = unified_scheduler_core::NodeId::from("node");
+    let id = NodeId::from("node");
     let request = JoinRequest { id: id.clone(), ttl: Duration::from_secs(60), info: NodeInfo::default() };
     let node = NodeRef { id, epoch: store.join(request).await.expect("joins").epoch };
     let handlers = BTreeSet::from(["work".to_owned()]);
-    let planner = EnginePlanner::new(Arc::new(unified_scheduler_core::IdSource::new()));
+    let planner = EnginePlanner::new(Arc::new(IdSource::new()));
     let request = ClaimRequest { node: &node, handlers: &handlers, limit: 10 };
     let ClaimOutcome::Claimed(batch) = store.claim(request, &planner).await.expect("claims") else {
         panic!("refused")
@@ -251,6 +209,6 @@ async fn definitions_and_rows_that_can_not_be_read_stop_nobody() {
     assert!(store.list_executions(&ExecutionQuery::default()).await.expect("lists").items.is_empty());
     assert!(store.owned(&node).await.expect("answers").is_empty());
     store.leave(&node).await.expect("leaves");
-    let reap = unified_scheduler_core::store::ReapRequest { grace: Duration::ZERO, limit: 10 };
+    let reap = ReapRequest { grace: Duration::ZERO, limit: 10 };
     assert!(store.reap(reap, &planner).await.expect("reaps").ended.is_empty());
 }
