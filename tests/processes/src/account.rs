@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use unified_scheduler::verify::{VerifyOptions, verify};
-use unified_scheduler::{Execution, ExecutionId, Status};
+use unified_scheduler::{Execution, ExecutionId, Status, Timestamp};
 
 use crate::arena::{Arena, Failure, HEARTBEAT, LEASE, N_JOBS};
-use crate::drill::{Deeds, Zombie};
+use crate::drill::{CALM, Death, Deeds, Zombie};
 use crate::effect_log::{self, Start};
 
 /// How long a dead node may go unnoticed: its lease, and a heartbeat of whoever finds it; and a little
@@ -51,7 +51,8 @@ pub fn of(arena: &Arena, deeds: &Deeds) -> Result<Account, Failure> {
     for zombie in &deeds.zombies {
         account.left_alone(zombie, &rows);
     }
-    account.reaped_in_time(arena, deeds, &rows)?;
+    let now = (arena.ask(async |store| store.now().await)?, Instant::now());
+    account.reaped_in_time(&deeds.deaths, &arena.outages, now, &rows);
 
     let report = arena.ask(async |store| verify(store, &VerifyOptions::default(), |_| {}).await)?;
     account.refuse_if(report.jobs != N_JOBS, || format!("verify has looked at {} jobs", report.jobs));
@@ -130,18 +131,18 @@ impl Account {
         });
     }
 
-    /// What dead nodes left is ended within a lease and a heartbeat of their last sign of life.
+    /// What dead nodes left is ended within a lease and a heartbeat of their last sign of life. `now` is one
+    /// instant by the store's clock and by ours.
     fn reaped_in_time(
         &mut self,
-        arena: &Arena,
-        deeds: &Deeds,
+        deaths: &[Death],
+        outages: &[(Instant, Instant)],
+        now: (Timestamp, Instant),
         rows: &BTreeMap<ExecutionId, Execution>,
-    ) -> Result<(), Failure> {
-        let now = (arena.ask(async |store| store.now().await)?, Instant::now());
-        for death in &deeds.deaths {
-            // The test and the store are on one machine, and so by one clock.
-            let died_at = now.0.as_millis()
-                - i64::try_from(now.1.duration_since(death.at).as_millis()).unwrap_or(i64::MAX);
+    ) {
+        for death in deaths {
+            let ago = i64::try_from(now.1.duration_since(death.at).as_millis()).unwrap_or(i64::MAX);
+            let died_at = now.0.as_millis() - ago;
             let reaped_at = rows
                 .values()
                 .filter(|row| row.node_id.as_ref() == Some(&death.node) && row.status == Status::Lost)
@@ -155,8 +156,7 @@ impl Account {
             let took = Duration::from_millis(u64::try_from(reaped_at.as_millis() - died_at).unwrap_or(0));
             // Nobody may reap who has not been in touch with the store for a lease: that is another promise.
             let meanwhile = death.at..death.at + took.min(MOST);
-            let calm = LEASE + HEARTBEAT;
-            if arena.outages.iter().any(|(from, to)| *from < meanwhile.end && *to + calm > meanwhile.start) {
+            if outages.iter().any(|(from, to)| *from < meanwhile.end && *to + CALM > meanwhile.start) {
                 continue;
             }
             self.n_timed += 1;
@@ -164,7 +164,6 @@ impl Account {
                 format!("{} was reaped {} ms after it died", death.node, took.as_millis())
             });
         }
-        Ok(())
     }
 
     /// The first few of each kind say it.
@@ -180,5 +179,113 @@ impl Account {
         if n > self.wrong.len() {
             self.wrong.push(format!("and {} more", n - self.wrong.len()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use unified_scheduler::{Epoch, NodeId};
+
+    use super::*;
+
+    /// The `n`th execution, of a node in epoch 1.
+    fn row(n: u8, status: Status) -> Execution {
+        let id = format!("00000000-0000-7000-8000-0000000000{n:02}");
+        serde_json::from_value(json!({
+            "id": id, "root_id": id, "job_id": "a", "job_name": "a", "handler": "work",
+            "status": status.as_str(), "trigger": "schedule", "triggered_by": "scheduler",
+            "due_at": Timestamp::from_millis(i64::from(n) * 1000), "n_occurrences": 1, "version": 1, "attempt": 1,
+            "retries": 0, "crashes": 0, "priority": 0,
+            "created_at": Timestamp::from_millis(0), "run_at": Timestamp::from_millis(0),
+            "node_id": "one", "epoch": 1,
+        }))
+        .unwrap()
+    }
+
+    fn start(row: &Execution) -> Start {
+        Start {
+            execution: row.id,
+            job: row.job_id.clone(),
+            due_at: row.due_at,
+            attempt: row.attempt,
+            node: NodeId::from("one"),
+            epoch: Epoch(1),
+        }
+    }
+
+    fn rows(of: &[Execution]) -> BTreeMap<ExecutionId, Execution> {
+        of.iter().map(|row| (row.id, row.clone())).collect()
+    }
+
+    /// What is found wrong with these.
+    fn found(starts: &[Start], of: &[Execution]) -> usize {
+        let mut account = Account::default();
+        account.started_once(starts);
+        account.joined(starts, &rows(of));
+        account.all_ended(&rows(of));
+        account.wrong.len()
+    }
+
+    #[test]
+    fn what_fits_is_accepted() {
+        let (done, lost, never) = (row(1, Status::Success), row(2, Status::Lost), row(3, Status::Lost));
+        assert_eq!(found(&[start(&done), start(&lost)], &[done, lost, never, row(4, Status::Skipped)]), 0);
+    }
+
+    #[test]
+    fn what_started_twice_is_found() {
+        let done = row(1, Status::Success);
+        // The execution, and with it the occurrence.
+        assert_eq!(found(&[start(&done), start(&done)], std::slice::from_ref(&done)), 2);
+        let mut again = row(2, Status::Success);
+        again.due_at = done.due_at;
+        assert_eq!(found(&[start(&done), start(&again)], &[done, again]), 1);
+    }
+
+    #[test]
+    fn what_does_not_fit_its_record_is_found() {
+        let done = row(1, Status::Success);
+        assert_eq!(found(&[start(&done)], &[]), 1, "no record");
+        assert_eq!(found(&[], std::slice::from_ref(&done)), 1, "never started");
+        let other = Start { epoch: Epoch(2), ..start(&done) };
+        assert_eq!(found(&[other], std::slice::from_ref(&done)), 1, "another epoch");
+        let skipped = row(1, Status::Skipped);
+        assert_eq!(found(&[start(&skipped)], &[skipped]), 1, "recorded as skipped");
+        let running = row(1, Status::Running);
+        assert_eq!(found(&[], &[running]), 1, "still open");
+    }
+
+    #[test]
+    fn what_a_zombie_changed_is_found() {
+        let before = row(1, Status::Lost);
+        let zombie = Zombie { node: NodeId::from("one"), epoch: Epoch(1), lost: vec![before.clone()] };
+        let judge = |after: &[Execution]| {
+            let mut account = Account::default();
+            account.left_alone(&zombie, &rows(after));
+            account.wrong.len()
+        };
+        assert_eq!(judge(std::slice::from_ref(&before)), 0);
+        assert_eq!(judge(&[row(1, Status::Success)]), 1);
+        assert_eq!(judge(&[]), 1);
+        assert_eq!(judge(&[before, row(2, Status::Lost)]), 1, "it took up work in its dead epoch");
+    }
+
+    #[test]
+    fn who_is_reaped_too_late_is_found_unless_the_store_was_away() {
+        let died = Instant::now();
+        let deaths = [Death { node: NodeId::from("one"), at: died }];
+        let judge = |millis: i64, outages: &[(Instant, Instant)]| {
+            let lost = Execution { ended_at: Some(Timestamp::from_millis(millis)), ..row(1, Status::Lost) };
+            let mut account = Account::default();
+            account.reaped_in_time(&deaths, outages, (Timestamp::from_millis(0), died), &rows(&[lost]));
+            (account.wrong.len(), account.n_timed)
+        };
+        let most = i64::try_from(MOST.as_millis()).unwrap();
+        assert_eq!(judge(most, &[]), (0, 1));
+        assert_eq!(judge(most + 1, &[]), (1, 1));
+        assert_eq!(judge(most + 1, &[(died, died + LEASE)]), (0, 0));
+        assert_eq!(judge(most + 1, &[(died + MOST * 2, died + MOST * 3)]), (1, 1), "that came later");
+        assert_eq!(judge(-1, &[]), (1, 0), "nothing was lost with it");
     }
 }

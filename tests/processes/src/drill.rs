@@ -15,6 +15,9 @@ use crate::proxy::Mode;
 /// After how long to give up waiting for a node to be reaped. Whether it was in time is asked later.
 const REAPED: Duration = Duration::from_secs(20);
 
+/// How long after an outage every node may reap again.
+pub const CALM: Duration = LEASE.saturating_add(HEARTBEAT);
+
 /// A node that was killed or stood still for longer than its lease.
 #[derive(Debug, Clone)]
 pub struct Death {
@@ -91,6 +94,10 @@ impl Arena {
 /// One node is killed, and another stands still for longer than its lease; a new one takes the place of
 /// the first, and the second goes on, and must be refused.
 fn kill_and_stop(arena: &mut Arena, deeds: &mut Deeds) -> Result<(), Failure> {
+    // Nobody reaps who has not been in touch with the store for a lease; what is to be timed waits for that.
+    if let Some((_, ended)) = arena.outages.last() {
+        std::thread::sleep(CALM.saturating_sub(ended.elapsed()));
+    }
     let slots = arena.shuffled();
     let (killed, stopped) = (slots[0], slots[1]);
 
