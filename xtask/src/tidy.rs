@@ -39,7 +39,15 @@ const ARROWS: &[(&str, &[&str])] = &[
         "unified-scheduler-tests",
         &["unified-scheduler", "unified-scheduler-core", "unified-scheduler-conformance"],
     ),
-    ("unified-scheduler-bench", &["unified-scheduler", "unified-scheduler-core", "unified-scheduler-services", "unified-scheduler-sqlite"]),
+    (
+        "unified-scheduler-bench",
+        &[
+            "unified-scheduler",
+            "unified-scheduler-core",
+            "unified-scheduler-services",
+            "unified-scheduler-sqlite",
+        ],
+    ),
     ("unified-scheduler-services", &[]),
     (
         "unified-scheduler-processes",

@@ -53,7 +53,8 @@ impl ByHand for Mongodb {
         let claim = vec![doc! { "$set": { "unified_scheduler.token": token, "nextRunAt": next } }];
         let mine = doc! { "_id": { "$in": &ids }, "nextRunAt": { "$lte": now } };
         self.jobs.update_many(mine, claim).await?;
-        let mut won = self.jobs.find(doc! { "_id": { "$in": &ids }, "unified_scheduler.token": token }).await?;
+        let mut won =
+            self.jobs.find(doc! { "_id": { "$in": &ids }, "unified_scheduler.token": token }).await?;
         let mut rows = Vec::with_capacity(ids.len());
         let mut jobs: Vec<Bson> = Vec::with_capacity(ids.len());
         while won.advance().await? {
