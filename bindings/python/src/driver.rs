@@ -2,21 +2,25 @@
 //! thread that stands still between two orders.
 
 use std::future::Future;
-use std::pin::Pin;
-use std::sync::mpsc;
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use unified_scheduler::{Error, Result, Scheduler, SchedulerBuilder, TestScheduler, Timestamp};
-
-type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// An order to the thread with the manual clock.
 type Order = Box<dyn FnOnce(&mut Option<TestScheduler>) + Send>;
 
 pub(crate) enum Driver {
     Real(Runtime),
-    Manual(mpsc::Sender<Order>),
+    Manual(Manual),
+}
+
+/// A thread that does as it is told, and stands still between two orders.
+pub(crate) struct Manual {
+    orders: mpsc::Sender<Order>,
+    /// The runtime of its scheduler, once there is one.
+    runtime: Arc<OnceLock<Handle>>,
 }
 
 impl Driver {
@@ -42,28 +46,42 @@ impl Driver {
                 }
             })
             .map_err(|e| Error::internal("no thread").caused_by(e))?;
-        Ok(Self::Manual(sender))
+        Ok(Self::Manual(Manual { orders: sender, runtime: Arc::default() }))
     }
 
-    /// Runs work to its end, some time.
+    /// Runs work that needs no time to pass. It may be asked for by a handler that an order waits for, so
+    /// it does not queue behind the order.
     pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> Result<()> {
         match self {
             Self::Real(runtime) => {
                 runtime.spawn(work);
                 Ok(())
             }
-            Self::Manual(_) => {
-                let work: Work = Box::pin(work);
-                self.order(move |test| match test {
-                    Some(test) => test.block_on(work),
-                    // Nothing to ask yet: what is asked needs no time and no other task.
-                    None => {
-                        if let Ok(runtime) = Builder::new_current_thread().enable_all().build() {
-                            runtime.block_on(work);
-                        }
-                    }
-                })
+            Self::Manual(manual) => match manual.runtime.get() {
+                Some(runtime) => {
+                    runtime.spawn(work);
+                    self.order(|test| test.iter().for_each(TestScheduler::run_until_idle))
+                }
+                None => self.spawn_through(work),
+            },
+        }
+    }
+
+    /// Runs work to its end, even if time must pass for it.
+    pub(crate) fn spawn_through(&self, work: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+        match self {
+            Self::Real(runtime) => {
+                runtime.spawn(work);
+                Ok(())
             }
+            Self::Manual(_) => self.order(move |test| match test {
+                Some(test) => test.block_on(work),
+                None => {
+                    if let Ok(runtime) = Builder::new_current_thread().enable_all().build() {
+                        runtime.block_on(work);
+                    }
+                }
+            }),
         }
     }
 
@@ -71,9 +89,18 @@ impl Driver {
     pub(crate) fn order(&self, order: impl FnOnce(&mut Option<TestScheduler>) + Send + 'static) -> Result<()> {
         match self {
             Self::Real(_) => Err(Error::unsupported("only a scheduler for tests has a clock to move")),
-            Self::Manual(orders) => orders
+            Self::Manual(manual) => manual
+                .orders
                 .send(Box::new(order))
                 .map_err(|_| Error::internal("the thread of the test scheduler has ended")),
+        }
+    }
+
+    /// Where the runtime of a test is noted once it has one.
+    pub(crate) fn test_runtime(&self) -> Arc<OnceLock<Handle>> {
+        match self {
+            Self::Real(_) => Arc::default(),
+            Self::Manual(manual) => Arc::clone(&manual.runtime),
         }
     }
 
@@ -98,10 +125,13 @@ impl Driver {
 pub(crate) fn start_test(
     test: &mut Option<TestScheduler>,
     (now, seed): (Timestamp, u64),
+    runtime: &OnceLock<Handle>,
     setup: impl FnOnce(SchedulerBuilder) -> SchedulerBuilder,
 ) -> Result<Scheduler> {
     let started = TestScheduler::at(&now.to_string()).seed(seed).try_with(setup)?;
     let scheduler = started.scheduler().clone();
+    // A second start has a runtime of its own, which only orders reach.
+    let _ = runtime.set(started.block_on(async { Handle::current() }));
     *test = Some(started);
     Ok(scheduler)
 }

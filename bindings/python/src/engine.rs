@@ -1,10 +1,11 @@
 //! The engine that Python holds: one store, what it can run, and at most one scheduler over it.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use pyo3::prelude::*;
 use serde_json::Value;
+use tokio::runtime::Handle;
 use tokio::sync::broadcast::error::RecvError;
 use unified_scheduler::{
     Error, Event, Result, Scheduler, Store, TemplateMetadata, Timestamp, connect,
@@ -180,24 +181,21 @@ impl Engine {
         let done = Done::new(done);
         let order = move |driver: &Driver| {
             let here = Arc::clone(&inner);
-            driver.order(move |test| done.tell(here.start_test(test, (now, seed)).map(Value::from)))
+            let runtime = driver.test_runtime();
+            driver.order(move |test| done.tell(here.start_test(test, (now, seed), &runtime).map(Value::from)))
         };
         py.detach(|| self.here()?.drive(order)).map_err(|e| exception(py, &e))
     }
 
     /// Stops the scheduler: what runs may end within `grace` seconds. With `close`, the store is closed too.
     fn stop(&self, py: Python<'_>, grace: f64, close: bool, done: Py<PyAny>) -> PyResult<()> {
-        self.spawn(py, done, move |inner| async move {
-            let scheduler = inner.scheduler();
-            if let Some(scheduler) = scheduler {
-                scheduler.stop_within(seconds(grace).unwrap_or_default()).await;
-            }
-            *inner.scheduler.write().unwrap_or_else(PoisonError::into_inner) = None;
-            if close && let Some(store) = inner.store.lock().await.take() {
-                store.close().await?;
-            }
-            Ok(Value::Null)
-        })
+        let done = Done::new(done);
+        let work = || {
+            let inner = Arc::clone(self.here()?);
+            let stopping = inner.clone().stop(seconds(grace).unwrap_or_default(), close);
+            inner.drive(move |driver| driver.spawn_through(done.after(stopping)))
+        };
+        py.detach(work).map_err(|e| exception(py, &e))
     }
 
     /// Ends the scheduler at once, as a crash would.
@@ -242,15 +240,7 @@ impl Engine {
                         }
                     }
                 };
-                match driver {
-                    Driver::Real(_) => driver.spawn(listening),
-                    // To be run beside other work, not to its end.
-                    Driver::Manual(_) => driver.order(move |test| {
-                        if let Some(test) = test {
-                            test.block_on(async { tokio::spawn(listening) });
-                        }
-                    }),
-                }
+                driver.spawn(listening)
             })
         };
         work().map_err(|e| exception(py, &e))
@@ -387,10 +377,22 @@ impl Inner {
         &self,
         test: &mut Option<unified_scheduler::TestScheduler>,
         from: (Timestamp, u64),
+        runtime: &OnceLock<Handle>,
     ) -> Result<()> {
         let options = self.config.options()?;
-        let scheduler = start_test(test, from, |builder| self.cast.enter(builder.options(options)))?;
+        let scheduler = start_test(test, from, runtime, |builder| self.cast.enter(builder.options(options)))?;
         self.has_started(scheduler)
+    }
+
+    async fn stop(self: Arc<Self>, grace: Duration, close: bool) -> Result<Value> {
+        if let Some(scheduler) = self.scheduler() {
+            scheduler.stop_within(grace).await;
+        }
+        *self.scheduler.write().unwrap_or_else(PoisonError::into_inner) = None;
+        if close && let Some(store) = self.store.lock().await.take() {
+            store.close().await?;
+        }
+        Ok(Value::Null)
     }
 
     fn has_started(&self, scheduler: Scheduler) -> Result<()> {

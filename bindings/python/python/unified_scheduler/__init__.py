@@ -3,6 +3,100 @@
 A program that has a `unified_scheduler.py` of its own gets that one; it imports from the other name.
 """
 
-from unified_scheduler_engine import *  # noqa: F403
-from unified_scheduler_engine import __all__ as __all__
-from unified_scheduler_engine import __version__ as __version__
+from typing import Any
+
+import unified_scheduler_engine as _engine
+from unified_scheduler_engine import (
+    STATUSES,
+    STORE_SCHEMES,
+    TZDB_VERSION,
+    At,
+    Chain,
+    ConflictError,
+    Context,
+    CorruptError,
+    Cron,
+    Event,
+    Every,
+    Execution,
+    Explanation,
+    Failure,
+    Fault,
+    History,
+    InternalError,
+    InvalidError,
+    Job,
+    JobHandle,
+    LogLine,
+    Manual,
+    Misfire,
+    NotFoundError,
+    Overlap,
+    ProcessContext,
+    ProcessDiedError,
+    Reason,
+    Report,
+    Result,
+    Retry,
+    RetryLater,
+    Run,
+    Schedule,
+    Scheduler,
+    SchedulerError,
+    StoppedError,
+    SyncScheduler,
+    UnavailableError,
+    UnsupportedError,
+    __version__,
+    current_context,
+)
+
+__all__ = [
+    "STATUSES",
+    "STORE_SCHEMES",
+    "TZDB_VERSION",
+    "At",
+    "Chain",
+    "ConflictError",
+    "Context",
+    "CorruptError",
+    "Cron",
+    "Event",
+    "Every",
+    "Execution",
+    "Explanation",
+    "Failure",
+    "Fault",
+    "History",
+    "InternalError",
+    "InvalidError",
+    "Job",
+    "JobHandle",
+    "LogLine",
+    "Manual",
+    "Misfire",
+    "NotFoundError",
+    "Overlap",
+    "ProcessContext",
+    "ProcessDiedError",
+    "Reason",
+    "Report",
+    "Result",
+    "Retry",
+    "RetryLater",
+    "Run",
+    "Schedule",
+    "Scheduler",
+    "SchedulerError",
+    "StoppedError",
+    "SyncScheduler",
+    "UnavailableError",
+    "UnsupportedError",
+    "__version__",
+    "current_context",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # What changes while the program runs is looked up each time.
+    return getattr(_engine, name)

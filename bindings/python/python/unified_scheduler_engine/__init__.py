@@ -30,8 +30,9 @@ from ._processes import ProcessContext, ProcessDiedError
 from ._results import Result
 from .models import Event, Execution, Explanation, Failure, Job, LogLine, Reason, Report, Run
 from .policies import Chain, History, Misfire, Overlap, Retry
-from .schedules import At, Cron, Every, Manual, Schedule
 from .scheduler import JobHandle, Scheduler
+from .schedules import At, Cron, Every, Manual, Schedule
+from .sync import SyncScheduler
 
 __all__ = [
     "STATUSES",
@@ -71,6 +72,7 @@ __all__ = [
     "Scheduler",
     "SchedulerError",
     "StoppedError",
+    "SyncScheduler",
     "UnavailableError",
     "UnsupportedError",
     "__version__",

@@ -11,11 +11,33 @@ from .policies import Chain, History, Misfire, Overlap, Retry
 from .schedules import Duration, Instant, instant, seconds
 
 if TYPE_CHECKING:
-    from datetime import date, datetime, tzinfo
+    from datetime import date, tzinfo
 
     from typing_extensions import TypedDict
 
-    class JobOptions(TypedDict, total=False):
+    class TriggerOptions(TypedDict, total=False):
+        """What goes with a trigger, as in APScheduler 3."""
+
+        timezone: str | tzinfo
+        start_date: Instant | date
+        end_date: Instant | date
+        jitter: Duration
+        run_date: Instant | date
+        weeks: float
+        days: float
+        hours: float
+        minutes: float
+        seconds: float
+        year: int | str
+        month: int | str
+        week: int | str
+        day: int | str
+        day_of_week: int | str
+        hour: int | str
+        minute: int | str
+        second: int | str
+
+    class JobOptions(TriggerOptions, total=False):
         """What `add_job` and the decorator `job` take beside the trigger."""
 
         description: str
@@ -36,25 +58,6 @@ if TYPE_CHECKING:
         next_run_time: Instant | None
         executor: str
         jobstore: str
-        # Of the trigger.
-        timezone: str | tzinfo
-        start_date: Instant | date
-        end_date: Instant | date
-        jitter: Duration
-        run_date: Instant | date
-        weeks: float
-        days: float
-        hours: float
-        minutes: float
-        seconds: float
-        year: int | str
-        month: int | str
-        week: int | str
-        day: int | str
-        day_of_week: int | str
-        hour: int | str
-        minute: int | str
-        second: int | str
 
     class JobChanges(TypedDict, total=False):
         """What `modify_job` can change."""
@@ -75,7 +78,6 @@ if TYPE_CHECKING:
         coalesce: bool
         max_instances: int
 
-    _ = datetime
 
 PLAIN = ("name", "description", "priority", "pause_after_failures")
 #: Accepted and without meaning here: every job is in the scheduler's one store.
@@ -123,21 +125,21 @@ def document(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _misfire(left: dict[str, Any]) -> Misfire | None:
-    missing = object()
     given = left.pop("misfire", None)
-    grace, coalesce = left.pop("misfire_grace_time", missing), left.pop("coalesce", True)
+    missing = "misfire_grace_time" not in left
+    grace, coalesce = left.pop("misfire_grace_time", None), left.pop("coalesce", True)
     if given is not None:
         return given  # type: ignore[no-any-return]
     if not coalesce:
-        if grace is not missing and grace is not None:
+        if grace is not None:
             raise InvalidError(
                 "misfire_grace_time with coalesce=False: what is late is either skipped or run one by one",
                 (Fault("coalesce", "can't be False with a grace", None, "leave one of them out"),),
             )
         return Misfire("run_all")
-    if grace is missing:
+    if missing:
         return None
-    return Misfire() if grace is None else Misfire("skip", grace)  # type: ignore[arg-type]
+    return Misfire() if grace is None else Misfire("skip", grace)
 
 
 def _overlap(left: dict[str, Any]) -> Overlap | None:

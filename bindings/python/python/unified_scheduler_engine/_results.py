@@ -109,8 +109,10 @@ def _plain(value: Any, budget: _Budget, depth: int) -> Any:
         return _CUT
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value)}
-    elif callable(getattr(value, "model_dump", None)):
-        value = value.model_dump()
+    else:
+        dump: Any = getattr(value, "model_dump", None)
+        if callable(dump):
+            value = dump()
     if isinstance(value, Mapping):
         return _plain_mapping(value, budget, depth)
     if isinstance(value, (list, tuple, set, frozenset)):

@@ -6,7 +6,7 @@ import functools
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from ._engine import Context
 from ._errors import Fault, InvalidError
@@ -154,8 +154,9 @@ def schema_of(parameters: Any) -> dict[str, Any]:
     if parameters is None:
         return {"type": "object", "properties": {}}
     make = getattr(parameters, "model_json_schema", None)
+    schema: dict[str, Any]
     if callable(make):
-        schema = make()
+        schema = cast("dict[str, Any]", make())
     elif isinstance(parameters, Mapping):
         schema = dict(parameters)
     else:
@@ -191,8 +192,8 @@ class TemplateTarget:
         try:
             model = self.model.model_validate(parameters)
         except ValueError as error:
-            details = getattr(error, "errors", None)
-            if not callable(details):
+            details: Any = getattr(error, "errors", None)
+            if details is None:
                 return [("", str(error))]
             return [(".".join(str(place) for place in d["loc"]), d["msg"]) for d in details()]
         mended = json.loads(model.model_dump_json())

@@ -1,7 +1,8 @@
-"""From what people give as a trigger to a schedule: our own, `timedelta`, texts, and APScheduler 3's forms."""
+"""From what people give as a trigger to a schedule: ours, `timedelta`, texts, and APScheduler 3's forms."""
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,8 +12,9 @@ from .schedules import At, Cron, Every, Manual, Schedule, Trigger, seconds
 #: Keywords of `add_job` that belong to the trigger, by its APScheduler name.
 INTERVAL = ("weeks", "days", "hours", "minutes", "seconds")
 CRON = ("year", "month", "day", "week", "day_of_week", "hour", "minute", "second")
-COMMON = ("start_date", "end_date", "jitter", "timezone")
-KEYWORDS = frozenset((*INTERVAL, *CRON, *COMMON, "run_date"))
+#: What goes with every trigger, and its name here.
+OURS = {"start_date": "start", "end_date": "end", "jitter": "jitter", "timezone": "timezone"}
+KEYWORDS = frozenset((*INTERVAL, *CRON, *OURS, "run_date"))
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _MINIMUM = {"month": "1", "day": "1", "day_of_week": "*", "hour": "0", "minute": "0", "second": "0"}
@@ -36,7 +38,7 @@ def schedule_of(trigger: Trigger | Any, keywords: dict[str, Any]) -> Schedule:
     """
     given = {key: value for key, value in keywords.items() if value is not None}
     common: dict[str, Any] = {}
-    for theirs, ours in (("start_date", "start"), ("end_date", "end"), ("jitter", "jitter"), ("timezone",) * 2):
+    for theirs, ours in OURS.items():
         if theirs in given:
             common[ours] = given.pop(theirs)
     if isinstance(trigger, Schedule):
@@ -84,9 +86,9 @@ def _from_text(trigger: str, given: dict[str, Any], common: dict[str, Any]) -> S
             raise _refuse("run_date", "is missing", "say when; to run at once, use `trigger` of a manual job")
         return At(at, **common)
     if word == "cron":
-        fields = {key: given.pop(key) for key in CRON if key in given}
+        keywords = {key: given.pop(key) for key in CRON if key in given}
         _nothing_left(given, word)
-        return Cron(cron_expression(fields), **common)
+        return Cron(cron_expression(keywords), **common)
     _nothing_left(given, word)
     if word.lower().startswith("every "):
         return Every(seconds(word[6:], "trigger"), **common)
@@ -108,28 +110,24 @@ def _nothing_left(given: dict[str, Any], trigger: str) -> None:
 def _with(schedule: Schedule, common: dict[str, Any]) -> Schedule:
     if not common:
         return schedule
-    from dataclasses import fields
-
     values = {f.name: getattr(schedule, f.name) for f in fields(schedule)}
     values.update(common)
     return type(schedule)(**values)
 
 
-def cron_expression(fields: dict[str, Any]) -> str:
+def cron_expression(keywords: dict[str, Any]) -> str:
     """APScheduler's cron keywords as an expression with seconds first (and the year last).
 
     What is less significant than the least one given is at its minimum, the others match anything. Weekday
     0 is Monday there and Sunday here, so weekdays are written by name.
     """
-    if fields.get("week") not in (None, "*"):
+    if keywords.get("week") not in (None, "*"):
         raise _refuse("week", "weeks of the year can't be asked for", "use day_of_week")
     order = ("year", "month", "day", "day_of_week", "hour", "minute", "second")
-    given = {key: str(value).strip() for key, value in fields.items() if key != "week"}
+    given = {key: str(value).strip() for key, value in keywords.items() if key != "week"}
     places = [i for i, key in enumerate(order) if key in given]
     last = max(places, default=-1)
-    values = {
-        key: given.get(key, "*" if i < last else _MINIMUM.get(key, "*")) for i, key in enumerate(order)
-    }
+    values = {key: given.get(key, "*" if i < last else _MINIMUM.get(key, "*")) for i, key in enumerate(order)}
     # A weekday leaves the day of the month open, as a day does with the weekday.
     if "day" not in given and "day_of_week" in given:
         values["day"] = "*"
@@ -183,7 +181,7 @@ def from_apscheduler(trigger: Any) -> Schedule | None:
     """An APScheduler 3 trigger object as a schedule; `None` for what is none."""
     kind = type(trigger).__name__
     common: dict[str, Any] = {}
-    for theirs, ours in (("start_date", "start"), ("end_date", "end"), ("jitter", "jitter"), ("timezone",) * 2):
+    for theirs, ours in OURS.items():
         value = getattr(trigger, theirs, None)
         if value is not None:
             common[ours] = value
@@ -193,6 +191,6 @@ def from_apscheduler(trigger: Any) -> Schedule | None:
     if kind == "DateTrigger":
         return At(trigger.run_date)
     if kind == "CronTrigger":
-        fields = {f.name: str(f) for f in trigger.fields if not f.is_default}
-        return Cron(cron_expression(fields), **common)
+        keywords = {f.name: str(f) for f in trigger.fields if not f.is_default}
+        return Cron(cron_expression(keywords), **common)
     return None

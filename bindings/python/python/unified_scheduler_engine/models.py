@@ -231,8 +231,15 @@ class Report:
     @staticmethod
     def read(document: dict[str, Any]) -> Report:
         """A report from the engine's document."""
-        numbers = (document[key] for key in ("jobs", "occurrences", "started", "skipped", "lost", "retries"))
-        return Report(*numbers, tuple(document["problems"]))
+        return Report(
+            jobs=document["jobs"],
+            occurrences=document["occurrences"],
+            started=document["started"],
+            skipped=document["skipped"],
+            lost=document["lost"],
+            retries=document["retries"],
+            problems=tuple(document["problems"]),
+        )
 
 
 @dataclass(frozen=True)

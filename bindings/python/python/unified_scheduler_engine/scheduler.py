@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
-    from ._options import JobChanges, JobOptions
+    from ._options import JobChanges, JobOptions, TriggerOptions
 
 logger = logging.getLogger("unified_scheduler")
 
@@ -67,7 +67,7 @@ class JobHandle:
         await self
         return await self._scheduler.resume(self.id, missed=missed)
 
-    async def reschedule(self, trigger: Trigger = None, **trigger_args: Any) -> Job:
+    async def reschedule(self, trigger: Trigger = None, **trigger_args: Unpack[TriggerOptions]) -> Job:
         """Gives it another schedule."""
         await self
         return await self._scheduler.reschedule(self.id, trigger, **trigger_args)
@@ -181,7 +181,7 @@ class Scheduler:
         return self._core.n_running
 
     async def start(self) -> None:
-        """Starts, and returns when it runs. Coroutines run on the loop, and with the context, of this call."""
+        """Starts, and returns when it runs. Coroutines run on the loop, and in the context, of this call."""
         await self._core.start()
         if self._listeners:
             self._core.subscribe()
@@ -363,7 +363,7 @@ class Scheduler:
         """Registers an object with `template_type`, `get_schema()` and `async execute(ctx)`, whatever its
         class. Without `enforce_schema` only its own `validate_params` decides what it accepts."""
         target = ObjectTarget(template)
-        metadata = target.metadata
+        metadata: dict[str, Any] = target.metadata
         if not enforce_schema:
             metadata = {**metadata, "parameters_schema": {}}
         self._core.set_target(metadata["type"], target, metadata)
@@ -384,7 +384,6 @@ class Scheduler:
         template: str,
         trigger: Trigger = None,
         *,
-        parameters: Mapping[str, Any] | None = None,
         id: str | None = None,
         enabled: bool = True,
         actor: str | None = None,
@@ -395,7 +394,7 @@ class Scheduler:
         next_run_time = given.pop("next_run_time", None)
         keywords, others = _options.split(given)
         schedule = schedule_of(trigger, keywords)
-        checked = dict(parameters or {})
+        checked = dict(others.pop("parameters", None) or {})
         self._check(template, checked)
         document: dict[str, Any] = {
             **_options.document(others),
@@ -482,10 +481,10 @@ class Scheduler:
     resume_job = resume
 
     async def reschedule(
-        self, job: str | JobHandle | Job, trigger: Trigger = None, **trigger_args: Any
+        self, job: str | JobHandle | Job, trigger: Trigger = None, **trigger_args: Unpack[TriggerOptions]
     ) -> Job:
         """Gives a job another schedule. The code of a static job wins again when it is registered next."""
-        schedule = schedule_of(trigger, trigger_args).document(self._zone)
+        schedule = schedule_of(trigger, {**trigger_args}).document(self._zone)
         return Job.read(
             await self._core.ask("edit_job", id=await self._id(job), changes={"schedule": schedule})
         )
@@ -568,9 +567,7 @@ class Scheduler:
         answer = await self._core.ask("execution", id=key)
         return None if answer is None else Execution.read(answer)
 
-    async def wait_for(
-        self, execution: str | Execution, timeout: Duration | None = None
-    ) -> Execution:
+    async def wait_for(self, execution: str | Execution, timeout: Duration | None = None) -> Execution:
         """Waits until an execution has ended. Raises `TimeoutError` when that takes too long."""
 
         async def look() -> Execution:
@@ -704,5 +701,3 @@ class Scheduler:
 
 def _key(job: str | JobHandle | Job) -> str:
     return job if isinstance(job, str) else job.id
-
-

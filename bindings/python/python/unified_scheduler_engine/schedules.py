@@ -12,14 +12,16 @@ import json
 import re
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta, timezone, tzinfo
-from typing import Any, TypeVar, Union
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from . import _engine
 from ._errors import Fault, InvalidError
 
-Duration = Union[timedelta, float, int, str]
-Instant = Union[datetime, str]
+#: A length of time: a `timedelta`, seconds, or a text such as `1h30m`.
+Duration = timedelta | float | int | str
+#: An instant: a datetime with a zone, or a text with an offset.
+Instant = datetime | str
 
 _UNITS = {"w": 604800.0, "d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|w|d|h|m|s)[a-z]*\s*", re.IGNORECASE)
@@ -53,7 +55,7 @@ def seconds(value: Duration, name: str = "duration") -> float:
             total, end = total + float(part[1]) * _UNITS[part[2].lower()], part.end()
         if end == len(text) and end > 0:
             return total
-    raise _refuse(name, f"{value!r} is no length of time", "give a timedelta, seconds, or a text such as 1h30m")
+    raise _refuse(name, f"{value!r} is no length of time", "give a timedelta, seconds, or a text: 1h30m")
 
 
 def zone_name(zone: str | tzinfo | None, name: str = "timezone") -> str | None:
@@ -144,9 +146,10 @@ class Schedule:
             "calendars": list(self.exclude_calendars),
         }
         if any(exclude.values()):
-            document["exclude"] = {key: value for key, value in exclude.items() if value}
+            chosen: dict[str, Any] = {key: value for key, value in exclude.items() if value}
             if document["type"] != "cron" and zone is not None:
-                document["exclude"]["timezone"] = zone
+                chosen["timezone"] = zone
+            document["exclude"] = chosen
         return document
 
     def _in(self, zone: str | None) -> dict[str, Any]:
@@ -215,7 +218,7 @@ _seconds = seconds
 
 @dataclass(frozen=True)
 class Cron(Schedule):
-    """Due when the clock on the wall matches an expression: 5 fields; 6 with seconds first; 7 with the year."""
+    """Due when the clock on the wall matches an expression: 5 fields, 6 with seconds first, 7 with years."""
 
     expression: str
     #: What becomes of a local time that the clocks skip: `shift`, `skip`, `after`.
@@ -254,4 +257,5 @@ class Manual(Schedule):
         return {"type": "manual"}
 
 
-Trigger = Union[Schedule, timedelta, datetime, str, None]
+#: What can say when a job is due.
+Trigger = Schedule | timedelta | datetime | str | None
