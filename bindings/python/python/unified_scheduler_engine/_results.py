@@ -106,7 +106,7 @@ def _plain(value: Any, budget: _Budget, depth: int) -> Any:
         return budget.text(bytes(value).decode("utf-8", "backslashreplace"))
     if depth >= MAX_DEPTH:
         budget.cut = True
-        return _CUT
+        return budget.text("…")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value)}
     else:
@@ -126,7 +126,9 @@ def _plain_mapping(value: Mapping[Any, Any], budget: _Budget, depth: int) -> dic
         if budget.left <= 0:
             budget.cut = True
             break
-        plain[budget.text(key if isinstance(key, str) else to_text(key))] = _plain(item, budget, depth + 1)
+        # The key first: a value may use up what is left.
+        name = budget.text(key if isinstance(key, str) else to_text(key))
+        plain[name] = _plain(item, budget, depth + 1)
     return plain
 
 

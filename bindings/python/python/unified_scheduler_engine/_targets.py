@@ -57,7 +57,8 @@ def wants_context(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping
         return True
     if _binds(signature, args, kwargs):
         return False
-    if _binds(signature, (None, *args), kwargs):
+    # Nothing was given and one thing is wanted: that is the context, whatever its name.
+    if not args and not kwargs and _binds(signature, (None,), {}):
         return True
     raise InvalidError(
         f"{name_of(func)}{signature} can be called neither with {len(args)} arguments"

@@ -277,10 +277,25 @@ class Scheduler:
             due = None if pause else instant(next_run_time, zone or "UTC", "next_run_time")
             return self._soon(handle, lambda: self._register_apart(handler, text, due))
         if self.running:
-            handle._stored = self._keep(self._core.begin_register(text))
+            self._store_now(handle, text)
         else:
             self._core.add_static(handler, text)
         return handle
+
+    def _store_now(self, handle: JobHandle, text: str) -> None:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            # On another thread, a job's for one: it is stored, and the handle has nothing to wait for.
+            loop = self._core.loop
+            if loop is not None:
+                loop.call_soon_threadsafe(lambda: self._keep(self._core.begin_register(text)))
+            return
+        handle._stored = self._keep(self._core.begin_register(text))
+
+    async def settled(self) -> None:
+        """Waits until every job that was added is stored, or has been refused."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _register_apart(self, handler: str, text: str, due: str | None) -> None:
         """A static job that is not due as its schedule says: paused, or first at a time of its own."""

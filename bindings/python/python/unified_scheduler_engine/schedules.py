@@ -245,6 +245,10 @@ class At(Schedule):
 
     at: Instant
 
+    def __post_init__(self) -> None:
+        if isinstance(self.at, str):
+            instant(self.at, "UTC", "at")
+
     def _in(self, zone: str | None) -> dict[str, Any]:
         return {"type": "once", "at": instant(self.at, zone, "at")}
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, TypeVar, cast
 
 from ._core import BlockingLoop
 from .scheduler import JobHandle, Scheduler
@@ -58,6 +58,26 @@ def _stored(
             return (await method(self.scheduler, *args, **kwargs)).id
 
         return self._wait(add()) if self.running else method(self.scheduler, *args, **kwargs).id
+
+    return call
+
+
+def _decorating(method: Callable[Concatenate[Scheduler, P], T]) -> Callable[Concatenate[SyncScheduler, P], T]:
+    """A method that gives a decorator, which waits until the job is stored."""
+
+    @functools.wraps(method)
+    def call(self: SyncScheduler, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        register: Any = method(self.scheduler, *args, **kwargs)
+
+        async def add(func: Any) -> Any:
+            answer = register(func)
+            await self.scheduler.settled()
+            return answer
+
+        def decorate(func: Any) -> Any:
+            return self._wait(add(func)) if self.running else register(func)
+
+        return cast("T", decorate)
 
     return call
 
@@ -112,8 +132,8 @@ class SyncScheduler:
     start = _blocking(Scheduler.start)
     wait_stopped = _blocking(Scheduler.wait_stopped)
 
-    job = _direct(Scheduler.job)
-    scheduled_job = _direct(Scheduler.scheduled_job)
+    job = _decorating(Scheduler.job)
+    scheduled_job = _decorating(Scheduler.scheduled_job)
     handler = _direct(Scheduler.handler)
     template = _direct(Scheduler.template)
     register_template = _direct(Scheduler.register_template)
