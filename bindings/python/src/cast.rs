@@ -10,7 +10,7 @@ use crate::handler::{PythonHandler, PythonTemplate};
 #[derive(Clone)]
 pub(crate) enum Part {
     Handler(PythonHandler),
-    Template(PythonTemplate),
+    Template(Box<PythonTemplate>),
 }
 
 impl Part {
@@ -27,7 +27,7 @@ impl Part {
                 registry.handler(name, handler.clone());
                 Ok(())
             }
-            Self::Template(template) => registry.template(Arc::new(template.clone())).map(drop),
+            Self::Template(template) => registry.template(Arc::new((**template).clone())).map(drop),
         }
     }
 }
@@ -89,7 +89,7 @@ impl Cast {
         for (name, part) in self.parts().iter() {
             builder = match part {
                 Part::Handler(handler) => builder.handler(name.clone(), handler.clone()),
-                Part::Template(template) => builder.template(template.clone()),
+                Part::Template(template) => builder.template((**template).clone()),
             };
         }
         let statics = self.statics.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -86,7 +86,10 @@ impl Driver {
     }
 
     /// Runs an order where the manual clock is.
-    pub(crate) fn order(&self, order: impl FnOnce(&mut Option<TestScheduler>) + Send + 'static) -> Result<()> {
+    pub(crate) fn order(
+        &self,
+        order: impl FnOnce(&mut Option<TestScheduler>) + Send + 'static,
+    ) -> Result<()> {
         match self {
             Self::Real(_) => Err(Error::unsupported("only a scheduler for tests has a clock to move")),
             Self::Manual(manual) => manual

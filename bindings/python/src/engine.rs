@@ -7,9 +7,7 @@ use pyo3::prelude::*;
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::broadcast::error::RecvError;
-use unified_scheduler::{
-    Error, Event, Result, Scheduler, Store, TemplateMetadata, Timestamp, connect,
-};
+use unified_scheduler::{Error, Event, Result, Scheduler, Store, TemplateMetadata, Timestamp, connect};
 
 use crate::answer::seconds;
 use crate::cast::{Cast, Part};
@@ -135,7 +133,7 @@ impl Engine {
             let handler = inner.handler(target, kind)?;
             let checks = checks.then(|| Arc::clone(&inner.on_loop));
             let template = PythonTemplate { metadata, handler, checks };
-            inner.cast.add(&name, Part::Template(template), inner.registry().as_deref())
+            inner.cast.add(&name, Part::Template(Box::new(template)), inner.registry().as_deref())
         };
         work().map_err(|e| exception(py, &e))
     }

@@ -162,7 +162,7 @@ impl Lane {
 impl Lane {
     /// A file descriptor that is readable when there is something to drain; `None` where there is none.
     fn fileno(&self) -> Option<i32> {
-        self.0.wire.as_ref().and_then(wire::Wire::fileno)
+        self.0.wire.as_ref().map(wire::Wire::fileno)
     }
 
     /// Waits until there is something to drain, at most so many seconds; whether there is.
@@ -278,8 +278,8 @@ mod wire {
             Some(Self { ear, bell })
         }
 
-        pub(super) fn fileno(&self) -> Option<i32> {
-            Some(self.ear.as_raw_fd())
+        pub(super) fn fileno(&self) -> i32 {
+            self.ear.as_raw_fd()
         }
 
         pub(super) fn ring(&self) {
@@ -304,8 +304,8 @@ mod wire {
             None
         }
 
-        pub(super) fn fileno(&self) -> Option<i32> {
-            None
+        pub(super) fn fileno(&self) -> i32 {
+            -1
         }
 
         pub(super) fn ring(&self) {}

@@ -7,8 +7,9 @@
 
 mod answer;
 mod call;
-mod done;
 mod cast;
+mod done;
+mod driver;
 mod engine;
 mod handler;
 mod lane;
@@ -16,7 +17,6 @@ mod ops;
 mod options;
 mod owned;
 mod query;
-mod driver;
 mod trace;
 
 use pyo3::prelude::*;

@@ -27,17 +27,53 @@ pub(crate) struct Hub {
 #[derive(Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Op {
-    CreateJob { job: Value, first_due: Option<Timestamp>, actor: Option<String> },
-    GetJob { id: String },
-    FindJob { id: String },
-    ListJobs { query: JobsWanted },
-    EditJob { id: String, changes: Map<String, Value>, actor: Option<String> },
-    EnableJob { id: String, missed: bool, actor: Option<String> },
-    DisableJob { id: String, actor: Option<String> },
-    SkipNext { id: String, n: u32, actor: Option<String> },
-    SkipDate { id: String, date: String, actor: Option<String> },
-    DeleteJob { id: String, actor: Option<String> },
-    CloneJob { id: String, name: String, actor: Option<String> },
+    CreateJob {
+        job: Value,
+        first_due: Option<Timestamp>,
+        actor: Option<String>,
+    },
+    GetJob {
+        id: String,
+    },
+    FindJob {
+        id: String,
+    },
+    ListJobs {
+        query: JobsWanted,
+    },
+    EditJob {
+        id: String,
+        changes: Map<String, Value>,
+        actor: Option<String>,
+    },
+    EnableJob {
+        id: String,
+        missed: bool,
+        actor: Option<String>,
+    },
+    DisableJob {
+        id: String,
+        actor: Option<String>,
+    },
+    SkipNext {
+        id: String,
+        n: u32,
+        actor: Option<String>,
+    },
+    SkipDate {
+        id: String,
+        date: String,
+        actor: Option<String>,
+    },
+    DeleteJob {
+        id: String,
+        actor: Option<String>,
+    },
+    CloneJob {
+        id: String,
+        name: String,
+        actor: Option<String>,
+    },
     RunJob {
         id: String,
         parameters: Option<Value>,
@@ -47,22 +83,55 @@ pub(crate) enum Op {
         unless_open: bool,
         actor: Option<String>,
     },
-    ExportJob { id: String },
-    Retry { id: String, actor: Option<String> },
-    Cancel { id: String, actor: Option<String> },
-    Execution { id: String },
-    Executions { query: ExecutionsWanted },
-    Logs { id: String, skip: u64, limit: usize },
-    DeleteExecutions { ids: Vec<String> },
-    NextRuns { id: String, n: usize },
-    Explain { id: String },
-    Verify { job_id: Option<String>, since: Option<Timestamp>, until: Option<Timestamp> },
+    ExportJob {
+        id: String,
+    },
+    Retry {
+        id: String,
+        actor: Option<String>,
+    },
+    Cancel {
+        id: String,
+        actor: Option<String>,
+    },
+    Execution {
+        id: String,
+    },
+    Executions {
+        query: ExecutionsWanted,
+    },
+    Logs {
+        id: String,
+        skip: u64,
+        limit: usize,
+    },
+    DeleteExecutions {
+        ids: Vec<String>,
+    },
+    NextRuns {
+        id: String,
+        n: usize,
+    },
+    Explain {
+        id: String,
+    },
+    Verify {
+        job_id: Option<String>,
+        since: Option<Timestamp>,
+        until: Option<Timestamp>,
+    },
     Doctor,
     Status,
     Nodes,
-    Audit { query: AuditWanted },
-    PutCalendar { calendar: Calendar },
-    DeleteCalendar { name: String },
+    Audit {
+        query: AuditWanted,
+    },
+    PutCalendar {
+        calendar: Calendar,
+    },
+    DeleteCalendar {
+        name: String,
+    },
     Calendars,
     Templates,
     Now,
@@ -81,7 +150,9 @@ impl Op {
             Self::CreateJob { job, first_due, actor } => {
                 shown(hub.jobs(actor).create(new_job(&job, first_due)?).await)
             }
-            Self::GetJob { id } => optional(hub.store.get_job(&id.into()).await?.as_ref().map(document::write)),
+            Self::GetJob { id } => {
+                Ok(hub.store.get_job(&id.into()).await?.as_ref().map(document::write).unwrap_or_default())
+            }
             Self::FindJob { id } => shown(hub.jobs(None).find(&id).await),
             Self::ListJobs { query } => {
                 let page = hub.jobs(None).list(&query.into()).await?;
@@ -114,12 +185,12 @@ impl Op {
         let store = &*hub.store;
         match self {
             Self::Execution { id } => match id.parse() {
-                Ok(id) => optional(store.get_execution(&id).await?.map(with_key)),
+                Ok(id) => Ok(store.get_execution(&id).await?.as_ref().map(with_key).unwrap_or_default()),
                 Err(_) => Ok(Value::Null),
             },
             Self::Executions { query } => {
                 let page = store.list_executions(&query.into_query()?).await?;
-                let items: Vec<Value> = page.items.into_iter().map(with_key).collect();
+                let items: Vec<Value> = page.items.iter().map(with_key).collect();
                 Ok(json!({"items": items, "total": page.total}))
             }
             Self::Logs { id, skip, limit } => {
@@ -228,15 +299,11 @@ fn shown(job: Result<Job>) -> Result<Value> {
     Ok(document::write(&job?))
 }
 
-fn with_key(execution: Execution) -> Value {
+fn with_key(execution: &Execution) -> Value {
     let key = execution.idempotency_key();
-    let mut value = as_json(&execution).unwrap_or_default();
+    let mut value = as_json(execution).unwrap_or_default();
     value["idempotency_key"] = Value::String(key);
     value
-}
-
-fn optional(value: Option<Value>) -> Result<Value> {
-    Ok(value.unwrap_or_default())
 }
 
 fn as_json(value: impl serde::Serialize) -> Result<Value> {
