@@ -22,6 +22,10 @@ from unified_scheduler_engine import Manual, Scheduler
 
 pytest.importorskip("fastapi")
 
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from unified_scheduler.fastapi import SchedulerDep, lifespan
+
 APP = """
     import asyncio, os
     from fastapi import FastAPI
@@ -50,9 +54,6 @@ APP = """
 
 
 def test_the_lifespan_starts_inside_the_apps_own_and_the_dependency_gives_it(database: str) -> None:
-    from fastapi import FastAPI
-    from fastapi.testclient import TestClient
-    from unified_scheduler.fastapi import SchedulerDep, lifespan
 
     order: list[str] = []
 
@@ -82,9 +83,6 @@ def test_the_lifespan_starts_inside_the_apps_own_and_the_dependency_gives_it(dat
 
 
 def test_an_app_may_start_without_its_scheduler(tmp_path: Path) -> None:
-    from fastapi import FastAPI
-    from fastapi.testclient import TestClient
-    from unified_scheduler.fastapi import lifespan
 
     broken = Scheduler(f"sqlite://{tmp_path}/no/such/folder/jobs.db")
     with pytest.raises(Exception, match="folder"), TestClient(FastAPI(lifespan=lifespan(broken))):
@@ -110,7 +108,8 @@ def test_uvicorn_with_workers_runs_each_due_time_once(tmp_path: Path, workers: i
     with open(tmp_path / "log", "w") as log:
         server = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
     try:
-        deadline, runs = time.monotonic() + 30, []
+        deadline = time.monotonic() + 30
+        runs: list[str] = []
         while time.monotonic() < deadline and len(runs) < 4:
             time.sleep(0.3)
             try:
