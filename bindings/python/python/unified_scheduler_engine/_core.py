@@ -43,6 +43,8 @@ class Core:
         self._stopping: asyncio.Future[None] | None = None
         self._stopped: asyncio.Event | None = None
         self._process = os.getpid()
+        #: Whether its store may be open.
+        self.in_use = False
         self.on_event: Callable[[dict[str, Any]], None] = lambda _: None
 
     @property
@@ -50,6 +52,7 @@ class Core:
         """The engine of this process, made when it is needed first."""
         engine = self._engine
         if engine is None or not engine.is_here:
+            _process.may_open(str(self.config.get("url", "memory:")))
             engine = Engine(json.dumps(self.config))
             for name, (target, metadata) in self._targets.items():
                 _enter(engine, name, target, metadata)
@@ -58,6 +61,7 @@ class Core:
             self._engine = engine
             self._bridge = None
             _process.watch(self)
+        self.in_use = True
         return engine
 
     @property
@@ -172,6 +176,7 @@ class Core:
                 bridge.detach()
                 self._bridge = None
             _process.leave(self)
+            self.in_use = not self._closes
             self._stopping = None
             if self._stopped is not None:
                 self._stopped.set()
@@ -234,6 +239,7 @@ class Core:
         """Forgets what belongs to the parent process."""
         self._engine = None
         self._bridge = None
+        self.in_use = False
         self._starting = None
         self._stopping = None
         self._stopped = None
