@@ -35,6 +35,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("unified-scheduler-cli", &["unified-scheduler"]),
+    ("unified-scheduler-python", &["unified-scheduler"]),
     (
         "unified-scheduler-tests",
         &["unified-scheduler", "unified-scheduler-core", "unified-scheduler-conformance"],
