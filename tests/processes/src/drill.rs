@@ -101,9 +101,9 @@ fn kill_and_stop(arena: &mut Arena, deeds: &mut Deeds) -> Result<(), Failure> {
     let slots = arena.shuffled();
     let (killed, stopped) = (slots[0], slots[1]);
 
-    let (zombie, epoch) = arena.identity(stopped)?;
-    arena.nodes[stopped].stop()?;
-    deeds.deaths.push(Death { node: zombie.clone(), at: Instant::now() });
+    let (death, epoch) = stop_between_writes(arena, stopped)?;
+    let zombie = death.node.clone();
+    deeds.deaths.push(death);
     arena.tally.count("SIGSTOP");
 
     arena.pause(100..600);
@@ -129,6 +129,29 @@ fn kill_and_stop(arena: &mut Arena, deeds: &mut Deeds) -> Result<(), Failure> {
     arena.until("a node that was killed is reaped", REAPED, none_running)?;
     arena.pause(500..1000);
     Ok(())
+}
+
+/// Makes a node stand still, and answers who it is and when. One that stops inside a write to SQLite keeps the
+/// file's lock for as long as it stands still, and nobody can write, let alone reap: that is SQLite's, and
+/// nothing is to be seen of it here. Such a node goes on, and is stopped again.
+fn stop_between_writes(arena: &mut Arena, slot: usize) -> Result<(Death, Epoch), Failure> {
+    loop {
+        let (id, epoch) = arena.identity(slot)?;
+        let before = arena.ask(async |store| store.now().await)?;
+        arena.nodes[slot].stop()?;
+        let at = Instant::now();
+        let others_write = |arena: &Arena| {
+            let nodes = arena.ask(async |store| store.list_nodes().await)?;
+            Ok(nodes.iter().any(|node| node.id != id && node.seen_at > before))
+        };
+        let is_file = arena.server.is_none();
+        if !is_file || arena.until("another node writes", HEARTBEAT * 2, others_write).is_ok() {
+            return Ok((Death { node: id, at }, epoch));
+        }
+        arena.tally.count("stopped inside a write");
+        arena.nodes[slot].go_on()?;
+        arena.pause(1500..2500);
+    }
 }
 
 /// Every connection is cut; then the way of each node is out of order in another manner, and one of them
