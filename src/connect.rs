@@ -65,7 +65,6 @@ macro_rules! opener {
         }
 
         #[cfg(not(feature = $feature))]
-        #[expect(clippy::unused_async, reason = "like the one that opens it")]
         async fn $name(_: &str) -> Result<Arc<dyn Store>> {
             Err(Error::unsupported(concat!(
                 "this build has no ",

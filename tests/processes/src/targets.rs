@@ -18,4 +18,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "postgres", server: Some(Kind::Postgres) },
     Target { name: "redis", server: Some(Kind::Redis) },
     Target { name: "redis-cluster", server: Some(Kind::RedisCluster) },
+    Target { name: "mongodb", server: Some(Kind::Mongodb) },
+    Target { name: "mongodb-replica", server: Some(Kind::MongodbReplica) },
 ];
