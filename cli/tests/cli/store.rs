@@ -8,7 +8,9 @@ use serde_json::json;
 #[test]
 fn a_store_that_is_none_has_its_code() {
     let place = Place::new();
-    place.run(&["--store", "redis://host", "status"]).refused(2, &["`redis` is not a kind of store"]);
+    place.run(&["--store", "mysql://host", "status"]).refused(2, &["`mysql` is not a kind of store"]);
+    let nobody = place.run(&["--store", "redis://name:secret@127.0.0.1:1", "status"]);
+    assert!(nobody.code == 3 && !nobody.err.contains("secret"), "{nobody:?}");
     place.run(&["--store", "sqlite:///no/such/directory/x.db", "status"]).refused(3, &["no directory"]);
     place.file("other.db", b"This is a letter, and no database at all. ".repeat(200));
     place.run(&["--store", "sqlite://other.db", "status"]).refused(3, &["not an SQLite database"]);
