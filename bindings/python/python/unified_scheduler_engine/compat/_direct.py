@@ -185,10 +185,8 @@ async def _until_written(write: Any) -> None:
         try:
             await write()
             return
-        except Exception as error:
+        except Exception as error:  # noqa: PERF203
             if wait is None:
                 logger.error("the end of an execution could not be written: %s", error)
                 return
             await asyncio.sleep(wait)
-
-

@@ -166,7 +166,9 @@ def shown_job(document: Document, now: datetime) -> dict[str, Any]:
     job["schedule_type"] = schedule.get("type")
     job["interval_seconds"] = schedule.get("interval_seconds")
     job["cron_expression"] = schedule.get("expression")
-    job["execution_count"] = first(document, ("execution_count", "executionCount", "run_count", "runCount")) or 0
+    job["execution_count"] = (
+        first(document, ("execution_count", "executionCount", "run_count", "runCount")) or 0
+    )
     job.setdefault("parameters", {})
     job.setdefault("description", "")
     if fault:
@@ -209,8 +211,8 @@ def shown_execution(document: Document) -> dict[str, Any]:
 
 
 def checked_schedule(given: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A schedule that is to be saved: as it is stored, and as the engine understands it. A bare text is a cron
-    expression. Raises `InvalidError` when it can't run."""
+    """A schedule that is to be saved: as it is stored, and as the engine understands it. A bare text is a
+    cron expression. Raises `InvalidError` when it can't run."""
     if isinstance(given, str):
         given = {"type": "cron", "expression": given}
     if given is None or given == {}:

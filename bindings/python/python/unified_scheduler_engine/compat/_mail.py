@@ -67,7 +67,7 @@ class Mailer:
                 if inspect.isawaitable(answer):
                     await answer
                 self.n_sent += 1
-            except Exception:
+            except Exception:  # noqa: PERF203
                 self.n_failed += 1
                 logger.exception("%s could not be told of the job '%s'", address, end.get("job_name"))
 

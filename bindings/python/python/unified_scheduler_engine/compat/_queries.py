@@ -1,4 +1,4 @@
-"""The page of jobs that a list shows: filtered and sorted by what fields mean, not by how they are spelled."""
+"""The page of jobs that a list shows: filtered and sorted by what fields mean, however they are spelled."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
+from datetime import timedelta
 from typing import Any
 
 from .._errors import NotFoundError, SchedulerError, UnavailableError
@@ -191,8 +192,13 @@ class Statics:
 
     @staticmethod
     def _began(job: ScheduledJob) -> None:
-        job.last_run = utcnow()
+        now = utcnow()
+        job.last_run = now
         job.run_count += 1
+        period = timedelta(seconds=job.interval_seconds)
+        if job.next_run <= now:
+            # As the engine has done already, which tells it a little later.
+            job._next_run += period * ((now - job.next_run) // period + 1)
         logger.debug("static job '%s' starts", job.name)
 
     @staticmethod

@@ -1,7 +1,7 @@
 """What a template gets and gives: `JobExecutionContext` and `JobResult`.
 
-Both are plain dataclasses that anybody can make without a scheduler. Nothing of ours asks whether an object is
-one of them: what has these attributes is accepted.
+Both are plain dataclasses that anybody can make without a scheduler. Nothing of ours asks whether an object
+is one of them: what has these attributes is accepted.
 """
 
 from __future__ import annotations

@@ -128,7 +128,12 @@ class JobRegistryService:
         """A page of jobs, by `template_types`, `template_type` and `enabled`."""
         limit, skip = max(int(limit), 1), max(int(skip), 0)
         found, total = await job_page(
-            self.jobs_collection, filters or {}, skip=skip, limit=limit, sort_by=sort_by, sort_order=sort_order
+            self.jobs_collection,
+            filters or {},
+            skip=skip,
+            limit=limit,
+            sort_by=sort_by,
+            sort_order=sort_order,
         )
         now = utcnow()
         return {
@@ -159,7 +164,9 @@ class JobRegistryService:
                 return documents.shown_job(written, now)
         raise SchedulerError(f"the job {job_id} is changed by others all the time")
 
-    def _change(self, document: Mapping[str, Any], updates: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    def _change(
+        self, document: Mapping[str, Any], updates: Mapping[str, Any], now: datetime
+    ) -> dict[str, Any]:
         change: dict[str, Any] = {
             key: value
             for key, value in updates.items()
@@ -222,7 +229,10 @@ class JobRegistryService:
         if document is None:
             return
         now = to_millis(utcnow())
-        change: dict[str, Any] = {"lastRunAt": now, "lastStatus": str(execution_result.get("status", "unknown"))}
+        change: dict[str, Any] = {
+            "lastRunAt": now,
+            "lastStatus": str(execution_result.get("status", "unknown")),
+        }
         await self.jobs_collection.update_one({"_id": document["_id"]}, {"$set": change})
         due = naive(document.get("nextRunAt"))
         if due is None or due > now or not documents.is_enabled(document):
@@ -302,4 +312,7 @@ def _plain(value: Any) -> dict[str, Any]:
 
 def _notifications(value: Any) -> dict[str, Any]:
     told = _plain(value)
-    return {"on_success": list(told.get("on_success") or []), "on_failure": list(told.get("on_failure") or [])}
+    return {
+        "on_success": list(told.get("on_success") or []),
+        "on_failure": list(told.get("on_failure") or []),
+    }

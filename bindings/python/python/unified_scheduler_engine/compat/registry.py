@@ -136,10 +136,7 @@ def _listed(registry: Any) -> Iterator[tuple[str, Any]]:
         yield from ((str(key), item) for key, item in registry.items())
         return
     list_templates = getattr(registry, "list_templates", None)
-    if callable(list_templates):
-        told = list_templates()
-    else:
-        told = registry.get_metadata()
+    told = list_templates() if callable(list_templates) else registry.get_metadata()
     if isinstance(told, Mapping):
         told = told["templates"] if "templates" in told else list(told.items())
     for item in told:

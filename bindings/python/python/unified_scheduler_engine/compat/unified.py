@@ -279,7 +279,7 @@ class UnifiedScheduler:
         await statics.end()
         done, _ = await asyncio.wait([stopping], timeout=self._grace + STOP_MARGIN)
         if not done:
-            logger.error("the store did not answer while the scheduler stopped; others will find its runs lost")
+            logger.error("the store did not answer while the scheduler stopped; others find its runs lost")
             statics.scheduler.core.engine.kill()
             stopping.cancel()
         elif stopping.exception() is not None:
