@@ -38,6 +38,8 @@ pub(crate) struct Inner {
     news: Mutex<News>,
     /// Tells the recorder that there is something to report.
     dirty: Arc<Notify>,
+    /// How long the work took, when the handler says so itself.
+    duration: OnceLock<Duration>,
 }
 
 /// What the handler said and the store does not know yet.
@@ -70,6 +72,7 @@ impl Context {
             store,
             news: Mutex::default(),
             dirty,
+            duration: OnceLock::new(),
         }))
     }
 
@@ -183,8 +186,9 @@ impl Context {
         self.0.clock.sleep(duration).await;
     }
 
-    /// Tells the clock that work goes on outside the runtime, until the guard is dropped.
-    pub(crate) fn outside(&self) -> impl Drop + Send + use<> {
+    /// Tells the clock that work goes on outside the runtime, until the guard is dropped: a manual one
+    /// stands still meanwhile.
+    pub fn outside(&self) -> impl Drop + Send + use<> {
         self.0.clock.work_outside(true);
         Outside(Arc::clone(&self.0.clock))
     }
@@ -252,6 +256,16 @@ impl Context {
             news.progress = Some(Progress { done, total, message: message.into() });
         }
         self.0.dirty.notify_one();
+    }
+
+    /// Says how long the work proper took, without what the handler does before and after it. Only the
+    /// first word counts; without one, the whole call is measured.
+    pub fn measured(&self, duration: Duration) {
+        let _ = self.0.duration.set(duration);
+    }
+
+    pub(crate) fn duration(&self) -> Option<Duration> {
+        self.0.duration.get().copied()
     }
 
     /// What was said since the last call, and how many lines were taken before.

@@ -142,6 +142,14 @@ pub struct StaticJob {
 }
 
 impl StaticJob {
+    /// A job of this definition; its origin and the name of its handler are those of a static job. For
+    /// bindings, whose functions come without a type; in Rust, see [`scheduled`].
+    pub fn of(mut definition: JobDefinition, handler: Arc<dyn Handler>) -> Self {
+        definition.origin = Origin::Static;
+        JobId::of_static(&definition.name).as_str().clone_into(&mut definition.handler);
+        Self { definition, handler }
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.definition.name

@@ -1,6 +1,7 @@
 //! `cargo xtask …`: what anyone must remember to run, as commands. CI runs the same.
 
 mod mutants;
+mod python;
 mod steps;
 mod tidy;
 
@@ -16,6 +17,7 @@ const USAGE: &str = "cargo xtask <command>
   simulate [SEEDS]   the simulation with more seeds [100000]
   mutants [PART]     seed known bugs one by one (those with PART in their name) and demand that
                      the tests catch each
+  python             the Python package: wheel, clean environment, linters, types, tests
   bench [NAME]       the benches, in release mode
   ci                 test, then every mutant";
 
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(&root()),
         ["simulate", rest @ ..] => simulate(rest.first().copied().unwrap_or("100000")),
         ["mutants", rest @ ..] => mutants::run(&root(), rest.first().copied()),
+        ["python"] => python::run(&root()),
         ["bench", rest @ ..] => bench(rest),
         ["ci"] => ci(),
         _ => Err(Failure::usage(USAGE)),

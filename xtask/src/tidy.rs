@@ -25,6 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["unified-scheduler-core", "unified-scheduler-sqlite", "unified-scheduler-templates"],
     ),
     ("unified-scheduler-cli", &["unified-scheduler"]),
+    ("unified-scheduler-python", &["unified-scheduler"]),
     (
         "unified-scheduler-tests",
         &["unified-scheduler", "unified-scheduler-core", "unified-scheduler-conformance"],

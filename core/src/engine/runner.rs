@@ -132,7 +132,8 @@ impl Guard {
             return;
         }
         let mut ending = ending(stop, answer, &self.running.ctx);
-        ending.duration = Some(engine.clock.steady().saturating_sub(self.began));
+        let measured = || engine.clock.steady().saturating_sub(self.began);
+        ending.duration = Some(self.running.ctx.duration().unwrap_or_else(measured));
         ending.retry_safe = retry_safe;
         // An error means that the recorder has ended: the reaper of another node will find it.
         let _ = engine.finished.send(Finished { running: Arc::clone(&self.running), ending });

@@ -1,0 +1,185 @@
+"""Importing starts nothing; forks, exits and reloads are survived."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+
+def python(code: str, *, timeout: float = 60) -> str:
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_importing_starts_no_thread_and_opens_no_socket() -> None:
+    out = python(
+        """
+        import os, threading
+        def descriptors():
+            return {os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")
+                    if os.path.exists(f"/proc/self/fd/{n}")}
+        before = descriptors()
+        import unified_scheduler, unified_scheduler_engine
+        from unified_scheduler import Every, Scheduler
+        scheduler = Scheduler("sqlite:///nowhere/at/all.db")
+        scheduler.add_job(print, Every(minutes=1), args=["x"])
+        assert threading.active_count() == 1
+        assert len(os.listdir("/proc/self/task")) == 1
+        assert not {d for d in descriptors() - before if "socket" in d}
+        assert unified_scheduler.Scheduler is unified_scheduler_engine.Scheduler
+        """
+    )
+    assert out == ""
+
+
+@pytest.mark.parametrize("_round", range(5))
+def test_a_program_that_ends_without_stopping_ends_cleanly(_round: int) -> None:
+    python(
+        """
+        import asyncio, time
+        from unified_scheduler_engine import Every, Manual, Scheduler
+        scheduler = Scheduler("memory:")
+        @scheduler.job(Every(seconds=0.01))
+        async def tick(): ...
+        @scheduler.job(Manual())
+        def stuck(): time.sleep(3600)
+        async def main():
+            await scheduler.start()
+            await scheduler.trigger("stuck")
+            await asyncio.sleep(0.1)
+        asyncio.run(main())
+        """,
+        timeout=20,
+    )
+
+
+def test_ctrl_c_while_blocked_ends_the_wait() -> None:
+    python(
+        """
+        import os, signal, threading, time
+        from unified_scheduler_engine import SyncScheduler
+        scheduler = SyncScheduler("memory:")
+        scheduler.start()
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        try:
+            scheduler.wait_stopped()
+        except KeyboardInterrupt:
+            scheduler.stop()
+        else:
+            raise SystemExit("not interrupted")
+        """,
+        timeout=20,
+    )
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="no fork here")
+@pytest.mark.parametrize("started", [False, True])
+def test_a_forked_child_gets_an_engine_of_its_own(started: bool, tmp_path: object) -> None:
+    python(
+        f"""
+        import asyncio, os, sys, warnings
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from unified_scheduler_engine import Every, Manual, Scheduler
+        scheduler = Scheduler("sqlite://{tmp_path}/jobs.db")
+        @scheduler.job(Manual())
+        async def work(): return str(os.getpid())
+        def fork():
+            pid = os.fork()
+            if pid == 0:
+                async def child():
+                    assert not scheduler.running
+                    async with scheduler:
+                        run = await scheduler.wait_for(await scheduler.trigger("work"), 10)
+                        assert run.ok, run
+                try:
+                    asyncio.events._set_running_loop(None)
+                    asyncio.run(child())
+                    os._exit(0)
+                except BaseException as e:
+                    import traceback; traceback.print_exc()
+                    os._exit(1)
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        async def main():
+            async with scheduler:
+                assert fork() == 0
+                assert scheduler.running
+                assert (await scheduler.wait_for(await scheduler.trigger("work"), 10)).ok
+        if {started}:
+            asyncio.run(main())
+        else:
+            assert fork() == 0
+        """,
+        timeout=30,
+    )
+
+
+def test_two_loops_one_after_another_use_the_same_scheduler() -> None:
+    python(
+        """
+        import asyncio
+        from unified_scheduler_engine import Manual, Scheduler
+        scheduler = Scheduler("memory:")
+        @scheduler.job(Manual())
+        async def work(): return "done"
+        async def main():
+            async with scheduler:
+                return (await scheduler.wait_for(await scheduler.trigger("work"), 5)).message
+        for _ in range(3):
+            assert asyncio.run(main()) == "done"
+        """
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="uvloop is not for Windows")
+def test_uvloop_serves_as_well() -> None:
+    pytest.importorskip("uvloop")
+    python(
+        """
+        import asyncio, uvloop
+        from unified_scheduler_engine import Manual, Scheduler
+        scheduler = Scheduler("memory:")
+        @scheduler.job(Manual(), timeout=0.1)
+        async def slow(): await asyncio.sleep(30)
+        @scheduler.job(Manual())
+        async def work(): return type(asyncio.get_running_loop()).__module__
+        async def main():
+            async with scheduler:
+                assert (await scheduler.wait_for(await scheduler.trigger("slow"), 5)).status == "timeout"
+                return (await scheduler.wait_for(await scheduler.trigger("work"), 5)).message
+        assert uvloop.run(main()).startswith("uvloop")
+        """
+    )
+
+
+def test_a_loop_that_watches_no_descriptors_is_woken_by_a_thread() -> None:
+    python(
+        """
+        import asyncio
+        from unified_scheduler_engine import Manual, Scheduler
+        class Loop(asyncio.SelectorEventLoop):
+            def add_reader(self, fd, callback, *args):
+                if getattr(callback, "__name__", "") == "_drain":
+                    raise NotImplementedError
+                return super().add_reader(fd, callback, *args)
+        scheduler = Scheduler("memory:")
+        @scheduler.job(Manual())
+        async def work(): return "done"
+        async def main():
+            async with scheduler:
+                for _ in range(3):
+                    assert (await scheduler.wait_for(await scheduler.trigger("work"), 5)).message == "done"
+        loop = Loop()
+        loop.run_until_complete(main())
+        loop.close()
+        """
+    )
