@@ -73,6 +73,8 @@ def templates(monkeypatch: pytest.MonkeyPatch) -> compat.TemplateRegistry:
 @pytest_asyncio.fixture
 async def scheduler(tmp_path: Any, templates: compat.TemplateRegistry) -> AsyncIterator[Any]:
     """A scheduler over a store in a file, not started; of its database only the engine knows."""
-    made = compat.UnifiedScheduler(None, store_url=f"sqlite://{tmp_path}/jobs.db", stop_grace=0.5, poll=0.2)
+    made = compat.UnifiedScheduler(
+        None, store_url=f"sqlite://{tmp_path}/jobs.db", stop_grace=0.5, poll=0.2, lease=2.0
+    )
     yield made
     await made.stop()

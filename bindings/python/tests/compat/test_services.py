@@ -20,8 +20,6 @@ from unified_scheduler_engine.compat import (
 
 from .templates import Echo, Foreign
 
-pytestmark = pytest.mark.asyncio
-
 EVERY_MINUTE = {"type": "interval", "interval_seconds": 60, "expression": None, "timezone": "UTC"}
 
 
@@ -121,7 +119,12 @@ async def test_d08_a_stored_schedule_that_can_not_run_is_shown_with_its_reason(
     db: Any, templates: TemplateRegistry
 ) -> None:
     await db.dynamic_jobs.insert_one(
-        {"name": "b", "template_type": "echo", "enabled": True, "schedule": {"type": "cron", "expression": "?"}}
+        {
+            "name": "b",
+            "template_type": "echo",
+            "enabled": True,
+            "schedule": {"type": "cron", "expression": "?"},
+        }
     )
     job = (await JobRegistryService(db).list_jobs())["jobs"][0]
     assert job["last_run_status"] == "failed"
@@ -166,7 +169,11 @@ async def test_d11_a_job_without_parameters_runs_and_one_without_a_template_leav
     db: Any, templates: TemplateRegistry
 ) -> None:
     executor = JobExecutor(db)
-    for fields, status in (({"template_type": "echo"}, "success"), ({}, "failed"), ({"template": "no"}, "failed")):
+    for fields, status in (
+        ({"template_type": "echo"}, "success"),
+        ({}, "failed"),
+        ({"template": "no"}, "failed"),
+    ):
         key = (await db.dynamic_jobs.insert_one({"name": "n", "enabled": True, **fields})).inserted_id
         execution = await executor.execute_job_by_id(str(key))
         assert execution is not None
@@ -230,7 +237,12 @@ async def test_d17_a_list_is_sorted_and_filtered_by_what_fields_mean(
     await db.dynamic_jobs.insert_many(
         [
             {"name": "new", "template_type": "echo", "createdAt": t, "enabled": True},
-            {"name": "old", "templateType": "echo", "template_type": "x", "created_at": t - timedelta(days=2)},
+            {
+                "name": "old",
+                "templateType": "echo",
+                "template_type": "x",
+                "created_at": t - timedelta(days=2),
+            },
             {"name": "text", "template": "foreign", "createdAt": (t - timedelta(days=1)).isoformat() + "Z"},
             {"name": "none", "template_type": "x", "isEnabled": True},
             {"name": "none2", "template_type": "x", "enabled": False, "isEnabled": True},
@@ -399,7 +411,9 @@ async def test_a_run_that_is_cancelled_from_outside_does_not_stay_running(
     assert [execution["status"] for execution in found] == ["failed"]
 
 
-async def test_d24_a_run_of_a_removed_template_leaves_one_record(db: Any, templates: TemplateRegistry) -> None:
+async def test_d24_a_run_of_a_removed_template_leaves_one_record(
+    db: Any, templates: TemplateRegistry
+) -> None:
     job = await made(db)
     templates.unregister("echo")
     execution = await JobExecutor(db).execute_job(job)
@@ -456,7 +470,9 @@ async def test_d02_d04_a_pass_moves_the_due_time_first_and_along_its_grid(
 
 async def test_d05_old_records_are_read_whatever_their_spelling(db: Any) -> None:
     t = now()
-    key = (await db.job_executions.insert_one({"jobId": "j", "startedAt": t, "durationSeconds": 2})).inserted_id
+    key = (
+        await db.job_executions.insert_one({"jobId": "j", "startedAt": t, "durationSeconds": 2})
+    ).inserted_id
     found = await JobExecutor(db).get_execution(str(key))
     assert found is not None
     assert (found["job_id"], found["started_at"], found["duration_seconds"]) == ("j", t, 2)

@@ -136,7 +136,7 @@ def url_of(db: Any) -> str:
 
 
 def _client_of(db: Any) -> Any:
-    """The PyMongo client below a handle. Unknown attributes of a client are databases: only own ones count."""
+    """The PyMongo client below a handle. Only its own attributes count: any other name is a database."""
     try:
         client = db.client
     except AttributeError:
