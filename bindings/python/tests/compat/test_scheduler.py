@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import logging
 import subprocess
 import sys
@@ -484,7 +485,7 @@ async def test_d04_due_times_form_a_grid(scheduler: UnifiedScheduler, templates:
     await until(lambda: len(templates.get("echo").calls) >= 4)
     await asyncio.sleep(0.3)
     runs = await scheduler.engine.runs(job, oldest_first=True)
-    steps = [(b.due_at - a.due_at) / timedelta(seconds=0.3) for a, b in zip(runs, runs[1:], strict=False)]
+    steps = [(b.due_at - a.due_at) / timedelta(seconds=0.3) for a, b in itertools.pairwise(runs)]
     assert all(abs(step - round(step)) < 1e-6 for step in steps), steps
 
 
@@ -708,5 +709,5 @@ async def test_d05_a_killed_process_leaves_nothing_running(tmp_path: Any) -> Non
         if not runs:
             break
         await asyncio.sleep(0.1)
-    assert [run.status for run in await looked.runs("static:work", oldest_first=True)][0] == "lost"
+    assert (await looked.runs("static:work", oldest_first=True))[0].status == "lost"
     await other.stop()
