@@ -30,7 +30,8 @@ def mongodb_url() -> Iterator[str]:
         yield server.url
 
 
-def _clients() -> list[str]:
+def driver_names() -> list[str]:
+    """The drivers that are installed."""
     found = []
     try:
         import motor.motor_asyncio  # noqa: F401
@@ -43,7 +44,7 @@ def _clients() -> list[str]:
     return found
 
 
-@pytest_asyncio.fixture(params=_clients())
+@pytest_asyncio.fixture(params=driver_names())
 async def db(request: pytest.FixtureRequest, mongodb_url: str) -> AsyncIterator[Any]:
     """A fresh database, as a handle of Motor and of PyMongo."""
     name = f"compat_{uuid.uuid4().hex[:12]}"
