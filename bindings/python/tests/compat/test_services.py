@@ -421,6 +421,26 @@ async def test_d24_a_run_of_a_removed_template_leaves_one_record(
     assert await db.job_executions.count_documents({}) == 1
 
 
+async def test_d24_a_job_whose_template_has_gone_leaves_one_record_in_all(
+    db: Any, templates: TemplateRegistry
+) -> None:
+    from unified_scheduler_engine.compat._orphans import report_orphans
+
+    job = await made(db)
+    due = now() - timedelta(hours=1)
+    await db.dynamic_jobs.update_one({"_id": ObjectId(job["_id"])}, {"$set": {"nextRunAt": due}})
+    assert await report_orphans(db, templates) == 0
+    templates.unregister("echo")
+    await asyncio.gather(*(report_orphans(db, templates) for _ in range(4)))
+    assert await report_orphans(db, templates) == 0
+    found = await JobRegistryService(db).get_job_executions(job["_id"])
+    assert [execution["error"] for execution in found] == ["Template 'echo' not found"]
+    shown = await JobRegistryService(db).get_job(job["_id"])
+    assert shown is not None
+    assert shown["fault"] == "Template 'echo' not found"
+    assert shown["last_run_status"] == "failed"
+
+
 async def test_d27_numbers_that_come_as_texts_are_made_numbers(db: Any, templates: TemplateRegistry) -> None:
     job = await made(db, parameters={"codes": ["200", "201"], "times": "3"})
     assert job["parameters"] == {"codes": [200, 201], "times": 3}

@@ -146,12 +146,15 @@ def fault_of(document: Document) -> str | None:
     return None
 
 
-def shown_job(document: Document, now: datetime) -> dict[str, Any]:
-    """A job as it is answered: what is stored, its id as text, and the names that readers know."""
+def shown_job(document: Document, now: datetime, registry: Any = None) -> dict[str, Any]:
+    """A job as it is answered: what is stored, its id as text, and the names that readers know. One whose
+    template `registry` does not have is at fault too."""
     job = dict(document)
     if "_id" in job:
         job["_id"] = str(job["_id"])
     fault = fault_of(document)
+    if fault is None and registry is not None and registry.get(template_of(document)) is None:
+        fault = f"Template '{template_of(document)}' not found"
     try:
         schedule: Document = schedule_of(document)
     except SchedulerError:

@@ -105,7 +105,8 @@ class Templates:
         self._scheduler = scheduler
         self._db = db
         self._explicit = registry
-        self._documents = documents
+        #: Whether jobs and executions are documents that `db` reaches.
+        self.documents = documents
         self._entered: dict[str, Any] = {}
         self._refused: dict[str, Any] = {}
 
@@ -130,7 +131,7 @@ class Templates:
             if self._entered.get(kind) is template or self._refused.get(kind) is template:
                 continue
             try:
-                target = TemplateTarget(template, kind, self._db, self._documents)
+                target = TemplateTarget(template, kind, self._db, self.documents)
                 self._scheduler.core.set_target(kind, target, target.metadata)
             except Exception as error:
                 logger.error("the template '%s' can't be used: %s", kind, error)

@@ -108,7 +108,7 @@ class JobRegistryService:
     async def get_job(self, job_id: str) -> dict[str, Any] | None:
         """A job; `None` when there is none, or the id can't be one."""
         document = await self._find(job_id)
-        return None if document is None else documents.shown_job(document, utcnow())
+        return None if document is None else documents.shown_job(document, utcnow(), self.template_registry)
 
     async def delete_job(self, job_id: str) -> bool:
         """Removes a job; whether there was one. Its executions stay."""
@@ -135,9 +135,9 @@ class JobRegistryService:
             sort_by=sort_by,
             sort_order=sort_order,
         )
-        now = utcnow()
+        now, registry = utcnow(), self.template_registry
         return {
-            "jobs": [documents.shown_job(document, now) for document in found],
+            "jobs": [documents.shown_job(document, now, registry) for document in found],
             "total": total,
             "page": skip // limit + 1,
             "pages": -(-total // limit),

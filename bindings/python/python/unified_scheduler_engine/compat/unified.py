@@ -28,6 +28,8 @@ logger = logging.getLogger("unified_scheduler")
 
 #: How long `start` waits for the engine before it goes on without it.
 START_WAIT = 5.0
+#: How often jobs are looked for that nobody can run.
+ORPHANS_EVERY = 30.0
 #: How long after the grace `stop` waits for the last words.
 STOP_MARGIN = 4.0
 
@@ -94,6 +96,7 @@ class UnifiedScheduler:
         self._watch = LoopWatch()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._woken = asyncio.Event()
+        self._orphans_at = 0.0
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # What there is
@@ -327,9 +330,19 @@ class UnifiedScheduler:
                         await statics.end()
                         return
                     await statics.refresh()
+                await self._look_for_orphans()
                 self._trouble = None
             except Exception as error:
                 self._trouble = str(error) or type(error).__name__
+
+    async def _look_for_orphans(self) -> None:
+        templates, loop = self._templates, asyncio.get_running_loop()
+        if templates is None or not templates.documents or loop.time() < self._orphans_at:
+            return
+        self._orphans_at = loop.time() + ORPHANS_EVERY
+        from ._orphans import report_orphans
+
+        await report_orphans(self.db, templates.registry)
 
     async def _bring_up_local(self) -> None:
         wanted = any((job.scope or self._scope) == "process" for job in self.jobs.values())
