@@ -357,10 +357,15 @@ class UnifiedScheduler:
             if self._scope == "process" and self.db is None and self._store_url is None:
                 return
             scheduler, is_mongo = await self._open()
-            self._templates = Templates(scheduler, self.db, self._registry, documents=is_mongo)
-            self._templates.sync()
-            scheduler.add_listener(self._ended, "execution_ended")
-            await scheduler.start()
+            try:
+                self._templates = Templates(scheduler, self.db, self._registry, documents=is_mongo)
+                self._templates.sync()
+                scheduler.add_listener(self._ended, "execution_ended")
+                await scheduler.start()
+            except BaseException:
+                # Nobody else knows of it yet.
+                await scheduler.core.stop(0)
+                raise
             await self._begun(scheduler, "cluster")
 
     async def _begun(self, scheduler: Scheduler, scope: str) -> None:
