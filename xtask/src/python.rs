@@ -43,6 +43,8 @@ pub(crate) fn run(root: &Path) -> Result<(), Failure> {
     let tests = clean.join("tests");
     copy(&package.join("tests"), &tests)?;
     copy_file(&package.join("pyproject.toml"), &clean.join("pyproject.toml"))?;
+    let example = Path::new("examples/fastapi_app");
+    copy(&root.join(example), &clean.join(example))?;
     let tool = |name: &str, args: &[&str], place: &Path| {
         let mut command = Command::new(bin.join(name));
         command.args(args).current_dir(place);
@@ -52,8 +54,13 @@ pub(crate) fn run(root: &Path) -> Result<(), Failure> {
     tool("ruff", &["format", "--check", "."], &package)?;
     tool("mypy", &["--strict", "-p", "unified_scheduler_engine", "-p", "unified_scheduler"], &clean)?;
     tool("mypy", &["--strict", "tests"], &clean)?;
+    tool("mypy", &["--strict", "examples/fastapi_app"], &clean)?;
     let mut pyright = Command::new(bin.join("pyright"));
-    pyright.arg("--pythonpath").arg(bin.join("python")).args(["python", "tests"]).current_dir(&package);
+    pyright
+        .arg("--pythonpath")
+        .arg(bin.join("python"))
+        .args(["python", "tests", "../../examples/fastapi_app"])
+        .current_dir(&package);
     steps::run("pyright", pyright)?;
     tool("pytest", &["-q"], &clean)
 }

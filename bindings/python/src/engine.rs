@@ -35,6 +35,8 @@ struct Inner {
     on_threads: Arc<Queue>,
     driver: Mutex<Driving>,
     store: tokio::sync::Mutex<Option<Arc<dyn Store>>>,
+    /// Held while it starts or stops, so that a stop that overtakes a start waits for it.
+    life: tokio::sync::Mutex<()>,
     scheduler: RwLock<Option<Scheduler>>,
 }
 
@@ -59,6 +61,7 @@ impl Engine {
             on_threads: Arc::clone(&thread_lane.0),
             driver: Mutex::new(Driving::NotYet),
             store: tokio::sync::Mutex::default(),
+            life: tokio::sync::Mutex::default(),
             scheduler: RwLock::default(),
         };
         Ok(Self {
@@ -364,6 +367,7 @@ impl Inner {
     }
 
     async fn start(&self) -> Result<()> {
+        let _life = self.life.lock().await;
         if self.scheduler().is_some() {
             return Err(Error::conflict("it is running already"));
         }
@@ -383,6 +387,7 @@ impl Inner {
     }
 
     async fn stop(self: Arc<Self>, grace: Duration, close: bool) -> Result<Value> {
+        let _life = self.life.lock().await;
         if let Some(scheduler) = self.scheduler() {
             scheduler.stop_within(grace).await;
         }

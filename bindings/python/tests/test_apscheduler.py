@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from unified_scheduler_engine import Scheduler, apscheduler
 
-pytest.importorskip("sqlalchemy")
+sqlalchemy = pytest.importorskip("sqlalchemy")
 
 
 def remember(path: str, text: str = "plain") -> str:
@@ -26,10 +26,10 @@ async def test_a_job_store_is_imported_once_with_its_next_run_times(tmp_path: Pa
     from apscheduler.triggers.combining import OrTrigger
     from apscheduler.triggers.interval import IntervalTrigger
 
-    url = f"sqlite:///{tmp_path}/old.db"
+    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path}/old.db")
     due = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(hours=5)
     theirs = BackgroundScheduler(timezone="Europe/Berlin")
-    theirs.add_jobstore("sqlalchemy", url=url)
+    theirs.add_jobstore("sqlalchemy", engine=engine)
     theirs.start(paused=True)
     theirs.add_job(remember, "interval", hours=6, id="plain", args=[f"{tmp_path}/a"], next_run_time=due)
     theirs.add_job(remember_async, "cron", hour=3, id="coroutine", args=[f"{tmp_path}/b"], max_instances=3)
@@ -40,12 +40,12 @@ async def test_a_job_store_is_imported_once_with_its_next_run_times(tmp_path: Pa
     theirs.shutdown()
 
     async with Scheduler(database) as scheduler:
-        store = SQLAlchemyJobStore(url=url)
+        store = SQLAlchemyJobStore(engine=engine)
         report = {item.id: item for item in await apscheduler.import_jobs(scheduler, store)}
         assert "no JSON" in report["odd"].reason and "OrTrigger" in report["either"].reason
         again = await apscheduler.import_jobs(scheduler, store)
         assert all(item.job_id is None for item in again)
-        store.engine.dispose()
+        engine.dispose()
 
         jobs = {job.name: job for job in await scheduler.jobs()}
         assert set(jobs) == {"plain", "coroutine", "paused", "once"}

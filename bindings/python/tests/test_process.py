@@ -90,7 +90,7 @@ def test_a_forked_child_gets_an_engine_of_its_own(started: bool, tmp_path: objec
         import asyncio, os, sys, warnings
         warnings.simplefilter("ignore", DeprecationWarning)
         from unified_scheduler_engine import Every, Manual, Scheduler
-        scheduler = Scheduler("sqlite://{tmp_path}/jobs.db")
+        scheduler = Scheduler("memory:" if {started} else "sqlite://{tmp_path}/jobs.db")
         @scheduler.job(Manual())
         async def work(): return str(os.getpid())
         def fork():
@@ -108,16 +108,50 @@ def test_a_forked_child_gets_an_engine_of_its_own(started: bool, tmp_path: objec
                 except BaseException as e:
                     import traceback; traceback.print_exc()
                     os._exit(1)
+            return pid
+        def ended(pid):
             return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         async def main():
             async with scheduler:
-                assert fork() == 0
+                # Not on the loop: this node may well claim what the child has triggered.
+                assert await asyncio.to_thread(ended, fork()) == 0
                 assert scheduler.running
                 assert (await scheduler.wait_for(await scheduler.trigger("work"), 10)).ok
         if {started}:
             asyncio.run(main())
         else:
-            assert fork() == 0
+            assert ended(fork()) == 0
+        """,
+        timeout=30,
+    )
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="no fork here")
+def test_a_child_of_a_process_with_an_open_sqlite_file_is_refused_and_harms_nothing(tmp_path: object) -> None:
+    python(
+        f"""
+        import asyncio, os, warnings
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from unified_scheduler_engine import Manual, Scheduler, UnsupportedError
+        scheduler = Scheduler("sqlite://{tmp_path}/jobs.db")
+        @scheduler.job(Manual())
+        async def work(): return "done"
+        async def child():
+            try:
+                await scheduler.start()
+            except UnsupportedError as error:
+                assert str(os.getppid()) in str(error)
+                return 0
+            return 1
+        async def main():
+            async with scheduler:
+                pid = os.fork()
+                if pid == 0:
+                    asyncio.events._set_running_loop(None)
+                    os._exit(asyncio.run(child()))
+                assert (await asyncio.to_thread(os.waitpid, pid, 0))[1] == 0
+                assert (await scheduler.wait_for(await scheduler.trigger("work"), 10)).ok
+        asyncio.run(main())
         """,
         timeout=30,
     )

@@ -299,6 +299,52 @@ async def test_starting_as_a_task_and_stopping_twice(scheduler: Scheduler) -> No
     assert scheduler.running
 
 
+async def test_a_start_that_is_cancelled_leaves_nothing_running(database: str) -> None:
+    scheduler = Scheduler(database)
+    task = asyncio.create_task(scheduler.start())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    while scheduler.running:
+        await asyncio.sleep(0.01)
+    async with scheduler:
+        assert scheduler.running
+
+
+async def test_a_store_in_memory_outlives_a_stop(scheduler: Scheduler) -> None:
+    async def work() -> str:
+        return "done"
+
+    async with scheduler:
+        await scheduler.wait_for(await (await scheduler.add_job(work, Manual())).trigger())
+    assert [run.message for run in await scheduler.runs("work")] == ["done"]
+
+
+async def test_a_handler_on_a_thread_may_add_jobs(scheduler: Scheduler) -> None:
+    ran = asyncio.Event()
+
+    async def added() -> None:
+        ran.set()
+
+    def adds() -> None:
+        scheduler.add_job(added, Every(hours=1))
+
+    async with scheduler:
+        await (await scheduler.add_job(adds, Manual())).trigger()
+        await asyncio.wait_for(ran.wait(), 5)
+
+
+async def test_a_handler_may_stop_the_scheduler(scheduler: Scheduler) -> None:
+    async def ends_it() -> None:
+        await scheduler.stop(0.1)
+
+    await scheduler.start()
+    await (await scheduler.add_job(ends_it, Manual())).trigger()
+    await asyncio.wait_for(scheduler.wait_stopped(), 10)
+    assert not scheduler.running
+
+
 async def test_what_the_engine_logs_comes_to_logging(
     scheduler: Scheduler, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -114,6 +114,9 @@ class Bridge:
         self._lane.close()
         if self._threads is not None:
             self._threads.close()
+        if self._loop is not None and not self._loop.is_closed():
+            # Listeners hear what came last.
+            self._drain()
         loop, self._loop = self._loop, None
         if loop is not None and not loop.is_closed():
             if self._fd is not None:

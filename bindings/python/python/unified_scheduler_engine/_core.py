@@ -40,8 +40,11 @@ class Core:
         self._engine: Engine | None = None
         self._bridge: Bridge | None = None
         self._starting: asyncio.Future[None] | None = None
+        self._stopping: asyncio.Future[None] | None = None
         self._stopped: asyncio.Event | None = None
         self._process = os.getpid()
+        #: Whether its store may be open.
+        self.in_use = False
         self.on_event: Callable[[dict[str, Any]], None] = lambda _: None
 
     @property
@@ -49,6 +52,7 @@ class Core:
         """The engine of this process, made when it is needed first."""
         engine = self._engine
         if engine is None or not engine.is_here:
+            _process.may_open(str(self.config.get("url", "memory:")))
             engine = Engine(json.dumps(self.config))
             for name, (target, metadata) in self._targets.items():
                 _enter(engine, name, target, metadata)
@@ -57,6 +61,7 @@ class Core:
             self._engine = engine
             self._bridge = None
             _process.watch(self)
+        self.in_use = True
         return engine
 
     @property
@@ -74,6 +79,11 @@ class Core:
     def n_running(self) -> int:
         """How many executions run on this node."""
         return 0 if self._engine is None else self._engine.n_running
+
+    @property
+    def _closes(self) -> bool:
+        """Whether the store is closed with the scheduler. One in memory would be gone with all it knows."""
+        return not str(self.config.get("url", "memory:")).startswith("memory")
 
     def set_target(self, name: str, target: Any, metadata: dict[str, Any] | None = None) -> None:
         """Registers what runs under a name."""
@@ -140,27 +150,34 @@ class Core:
         try:
             await wait(engine.start)
         except BaseException:
+            # Cancelled, it may start all the same.
+            engine.stop(0.0, self._closes, _ignore)
             bridge.detach()
             self._bridge = None
             _process.leave(self)
             raise
 
-    async def stop(self, grace: float | None = None, *, close: bool = True) -> None:
+    async def stop(self, grace: float | None = None) -> None:
         """Stops: what runs may end within `grace` seconds. Does nothing when it does not run."""
         if self._starting is not None:
             await asyncio.shield(self._starting)
+        if self._stopping is None:
+            # A task of its own: a job may ask for this, and is then cancelled while it waits.
+            self._stopping = asyncio.ensure_future(self._stop(self._stop_grace if grace is None else grace))
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self, grace: float) -> None:
         engine, bridge = self._engine, self._bridge
-        if engine is None or not engine.is_here:
-            return
-        seconds = self._stop_grace if grace is None else grace
         try:
-            if engine.running or close:
-                await wait(lambda done: engine.stop(seconds, close, done))
+            if engine is not None and engine.is_here:
+                await wait(lambda done: engine.stop(grace, self._closes, done))
         finally:
             if bridge is not None:
                 bridge.detach()
                 self._bridge = None
             _process.leave(self)
+            self.in_use = not self._closes
+            self._stopping = None
             if self._stopped is not None:
                 self._stopped.set()
 
@@ -207,7 +224,7 @@ class Core:
             self._bridge = None
         if engine is not None and engine.is_here and engine.running:
             with contextlib.suppress(Exception):
-                wait_blocking(lambda done: engine.stop(grace, True, done), AT_EXIT)
+                wait_blocking(lambda done: engine.stop(grace, self._closes, done), AT_EXIT)
         _process.leave(self)
 
     def end_with_interpreter(self) -> None:
@@ -222,9 +239,15 @@ class Core:
         """Forgets what belongs to the parent process."""
         self._engine = None
         self._bridge = None
+        self.in_use = False
         self._starting = None
+        self._stopping = None
         self._stopped = None
         self._process = os.getpid()
+
+
+def _ignore(_value: str | None, _error: str | None) -> None:
+    """Nobody waits for the answer."""
 
 
 def _enter(engine: Engine, name: str, target: Any, metadata: dict[str, Any] | None) -> None:

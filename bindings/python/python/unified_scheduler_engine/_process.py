@@ -9,7 +9,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
-from ._errors import ConflictError
+from ._errors import ConflictError, UnsupportedError
 
 if TYPE_CHECKING:
     from ._core import Core
@@ -18,6 +18,8 @@ _running: dict[str, weakref.ref[Core]] = {}
 _cores: weakref.WeakSet[Core] = weakref.WeakSet()
 _lock = threading.Lock()
 _prepared = False
+#: The process that had SQLite files open when this one was forked from it.
+_sqlite_parent: int | None = None
 
 
 def enter(core: Core, store: str, name: str) -> None:
@@ -49,6 +51,19 @@ def watch(core: Core) -> None:
         _cores.add(core)
 
 
+def may_open(store: str) -> None:
+    """Refuses what can't work in a forked child.
+
+    SQLite keeps what it knows of locks in memory that a fork copies: a child that opens such a file again
+    believes to hold locks that its parent holds, and harms the file.
+    """
+    if _sqlite_parent is not None and store.startswith("sqlite"):
+        raise UnsupportedError(
+            f"this process was forked from process {_sqlite_parent}, which had a SQLite store open, and"
+            " SQLite does not survive that; fork before the scheduler is used, or spawn"
+        )
+
+
 def _prepare() -> None:
     global _prepared
     if _prepared:
@@ -67,9 +82,12 @@ def _end() -> None:
 
 def _forget() -> None:
     # The lock may be held by a thread that does not exist here.
-    global _lock
+    global _lock, _sqlite_parent
     _lock = threading.Lock()
     _running.clear()
-    for core in list(_cores):
+    cores = list(_cores)
+    if any(core.in_use and str(core.config.get("url")).startswith("sqlite") for core in cores):
+        _sqlite_parent = os.getppid()
+    for core in cores:
         core.forget_after_fork()
     _cores.clear()

@@ -1,0 +1,43 @@
+"""The example app does what it says."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fastapi")
+
+from fastapi.testclient import TestClient
+
+HERE = Path(__file__).parent
+PLACES = (HERE.parent / "examples/fastapi_app/main.py", HERE.parents[2] / "examples/fastapi_app/main.py")
+
+
+def test_the_fastapi_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = next(place for place in PLACES if place.is_file())
+    monkeypatch.setenv("STORE", f"sqlite://{tmp_path}/jobs.db")
+    spec = importlib.util.spec_from_file_location("fastapi_example", path)
+    assert spec is not None and spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "fastapi_example", example)
+    spec.loader.exec_module(example)
+    with TestClient(example.app) as client:
+        names = {job["name"] for job in client.get("/jobs").json()}
+        assert names == {"refresh_prices", "nightly_report"}
+        query = {"name": "weekly", "schedule": "every 2 hours"}
+        made = client.post("/jobs/mail", params=query, json={"to": "a@example.org"})
+        assert made.status_code == 200, made.text
+        assert client.post("/jobs/weekly/run").status_code == 200
+        assert client.post("/jobs/nothing/run").status_code == 404
+        for _ in range(100):
+            done = {run["job"]: run for run in client.get("/runs").json() if run["status"] == "success"}
+            if {"weekly", "refresh_prices"} <= set(done):
+                break
+            time.sleep(0.05)
+        assert done["weekly"]["message"] == "sent to a@example.org"
+        assert done["refresh_prices"]["message"] == "3 prices"
+        assert client.get("/jobs/weekly/why").json()["will_run"]
