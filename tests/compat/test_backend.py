@@ -66,13 +66,17 @@ def test_each_due_time_runs_once_whatever_else_runs(mongodb_url, db, level):
         assert [j["name"] for j in backend.get("/api/users/scheduler-jobs")["jobs"]] == ["heartbeat", "plain"]
         assert backend.stop() < 14
     executions = list(db.job_executions.find({}))
-    assert {e["status"] for e in executions} <= {"success", "failed"}, executions
+    assert {e["status"] for e in executions} <= {"success", "failed", "skipped"}
     dynamic = [e for e in executions if not e["job_id"].startswith("static:")]
+    skipped = [e for e in dynamic if e["status"] == "skipped"]
+    assert all(e["failure_kind"] for e in skipped)
+    print("skipped:", [(e["job_name"], e["failure_kind"]) for e in skipped])
     due = [(e["job_id"], e["scheduled_for"], e["attempt"]) for e in dynamic]
     assert len(set(due)) == len(due)
+    dynamic = [e for e in dynamic if e["status"] != "skipped"]
     for key in keys:
         times = begins(db, key)
-        assert len(times) >= 4
+        assert len(times) >= 3
         mine = [e for e in dynamic if e["job_id"] == str(key)]
         assert len(times) == len(mine)
         steps = {(e["scheduled_for"] - mine[0]["scheduled_for"]).total_seconds() % 2 for e in mine}
@@ -81,6 +85,7 @@ def test_each_due_time_runs_once_whatever_else_runs(mongodb_url, db, level):
     assert len(begins(db, slow)) == 1
     assert len(begins(db, block)) == 1
     late = sorted((e["started_at"] - e["scheduled_for"]).total_seconds() for e in dynamic)
+    print("late:", late[len(late) // 2], late[-5:])
     assert late[len(late) // 2] < 0.5, late
     beats = [document["at"] for document in db.witness_static.find({}).sort("at", 1)]
     assert len(beats) >= 8
@@ -89,7 +94,7 @@ def test_each_due_time_runs_once_whatever_else_runs(mongodb_url, db, level):
     assert found["lastStatus"] == "success"
     one = next(e for e in dynamic if e["job_id"] == str(keys[0]))
     assert one["result"]["details"] == {"job": str(keys[0]), "names": ["a"]}
-    assert [line["level"] for line in one["logs"]] == ["info", "INFO", "info"] or one["logs"] == [], one["logs"]
+    assert [line["level"].lower() for line in one["logs"]] == ["info", "info", "info"]
     assert isinstance(one["duration_seconds"], float)
 
 

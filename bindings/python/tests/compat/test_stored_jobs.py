@@ -116,7 +116,7 @@ async def test_a_due_job_runs_with_exactly_what_is_stored(
 
     async def noted() -> Any:
         found = await db.dynamic_jobs.find_one({"_id": key})
-        return found["lastStatus"] == "success" and found["lastRunAt"]
+        return found.get("lastStatus") == "success" and found["lastRunAt"]
 
     await until(noted)
     listed = await JobExecutor(db).list_executions({"job_id": str(key)})
