@@ -12,7 +12,9 @@ levels = pytest.mark.parametrize("level", ["l1", "l2"])
 
 
 def now():
-    return datetime.now(timezone.utc).replace(tzinfo=None)
+    """As documents have it."""
+    value = datetime.now(timezone.utc).replace(tzinfo=None)
+    return value.replace(microsecond=value.microsecond // 1000 * 1000)
 
 
 def job(name="a", seconds=2, due=3.0, **fields):

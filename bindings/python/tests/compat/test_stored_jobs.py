@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
+import os
+import socket
 import time
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta, timezone
@@ -108,6 +111,7 @@ async def test_a_due_job_runs_with_exactly_what_is_stored(
     assert execution["job_id"] == str(key)
     assert execution["scheduled_for"] == due
     assert execution["attempt"] == 1
+    assert execution["execution_host"].startswith(f"{socket.gethostname()}:{os.getpid()}")
     assert execution["result"]["details"] == {"seen": 1}
     assert set(execution["result"]) == set(JobResult("", "").to_dict())
     document = await db.dynamic_jobs.find_one({"_id": key})
@@ -179,6 +183,23 @@ async def test_a_job_made_by_the_service_runs_and_is_edited(
     await until(lambda: len(running.sent) == n)  # type: ignore[attr-defined]
     assert await service.delete_job(made["_id"])
     assert len(await service.get_job_executions(made["_id"])) == n
+
+
+async def test_d22_nothing_in_an_answer_breaks_a_json_layer(
+    db: Any, running: UnifiedScheduler, templates: TemplateRegistry
+) -> None:
+    odd = {"id": ObjectId(), "nan": float("nan"), "raw": b"\xff", "times": 1}
+    await db.dynamic_jobs.insert_one(job(parameters=odd, odd=odd))
+    await until(lambda: templates.get("echo").calls)
+    await asyncio.sleep(0.3)
+    listed: Any = await JobRegistryService(db).list_jobs()
+    executions = await JobExecutor(db).list_executions()
+
+    def plain(value: Any) -> Any:
+        return value.isoformat() if isinstance(value, datetime) else int("it is no time")
+
+    assert json.dumps(listed, default=plain, allow_nan=False)
+    assert json.dumps(executions, default=plain, allow_nan=False)
 
 
 async def test_d11_a_job_without_a_template_is_set_aside_and_stops_no_other(

@@ -7,6 +7,7 @@ what is answered, and what readers look for is added.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -146,10 +147,29 @@ def fault_of(document: Document) -> str | None:
     return None
 
 
+def presentable(value: Any) -> Any:
+    """A stored value without types that JSON layers break on: one of them would break a whole list.
+
+    >>> presentable({"a": [float("nan"), b"x"], "b": datetime(2026, 1, 2)})
+    {'a': [None, 'x'], 'b': datetime.datetime(2026, 1, 2, 0, 0)}
+    """
+    if value is None or isinstance(value, (bool, int, str, datetime)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): presentable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [presentable(item) for item in value]
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return str(value)
+
+
 def shown_job(document: Document, now: datetime, registry: Any = None) -> dict[str, Any]:
     """A job as it is answered: what is stored, its id as text, and the names that readers know. One whose
     template `registry` does not have is at fault too."""
-    job = dict(document)
+    job: dict[str, Any] = presentable(document)
     if "_id" in job:
         job["_id"] = str(job["_id"])
     fault = fault_of(document)
@@ -198,7 +218,7 @@ _EXECUTION = {
 
 def shown_execution(document: Document) -> dict[str, Any]:
     """An execution as it is answered."""
-    execution = dict(document)
+    execution: dict[str, Any] = presentable(document)
     if "_id" in execution:
         execution["_id"] = str(execution["_id"])
     for name, other in _EXECUTION.items():

@@ -220,7 +220,11 @@ class JobRegistryService:
             "nextRunAt": {"$lte": now},
         }
         cursor = self.jobs_collection.find(condition).sort([("nextRunAt", 1), ("_id", 1)]).limit(BATCH)
-        return [documents.shown_job(document, now) for document in await _mongo.page(cursor, BATCH)]
+        # To be run, not to be shown: the parameters stay exactly what they are.
+        return [
+            {**documents.shown_job(document, now), "parameters": document.get("parameters") or {}}
+            for document in await _mongo.page(cursor, BATCH)
+        ]
 
     async def update_job_after_execution(self, job_id: str, execution_result: Mapping[str, Any]) -> None:
         """Notes how an execution ended. The due time moves only where it has passed, along its grid; a job

@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import socket
 import weakref
 from collections.abc import Callable
 from datetime import timedelta
@@ -62,7 +63,7 @@ class UnifiedScheduler:
         lease: float | None = None,
         retention: timedelta | float | None = None,
         create_indexes: bool = True,
-        name: str = "unified-scheduler",
+        name: str | None = None,
     ) -> None:
         if scope not in SCOPES:
             raise ValueError(f"scope: {scope!r}; there are {' and '.join(SCOPES)}")
@@ -75,8 +76,8 @@ class UnifiedScheduler:
         self._poll = poll
         self._grace = stop_grace
         self._create_indexes = create_indexes
+        self._name = name
         self._options: dict[str, Any] = {
-            "name": name,
             "concurrency": concurrency,
             "max_threads": max_threads,
             "stop_grace": stop_grace,
@@ -347,7 +348,7 @@ class UnifiedScheduler:
     async def _bring_up_local(self) -> None:
         wanted = any((job.scope or self._scope) == "process" for job in self.jobs.values())
         if wanted and (self._local is None or not self._local.scheduler.running):
-            local = Scheduler("memory:", **{**self._options, "retention": 3600.0})
+            local = Scheduler("memory:", **{**self._options, "name": "static jobs", "retention": 3600.0})
             await local.start()
             await self._begun(local, "process")
 
@@ -389,7 +390,7 @@ class UnifiedScheduler:
         failed: Exception | None = None
         for candidate in _connect.candidates(self.db, self._store_url):
             url = _connect.with_options(candidate.url, extras)
-            scheduler = Scheduler(url, **self._options)
+            scheduler = Scheduler(url, name=self._name or _place(), **self._options)
             try:
                 if not candidate.to_prove or await leads_to(scheduler, self.db):
                     return scheduler, url.startswith("mongodb")
@@ -431,3 +432,8 @@ class UnifiedScheduler:
     def __repr__(self) -> str:
         static = json.dumps(list(self.jobs))
         return f"<UnifiedScheduler {'running' if self.is_running else 'stopped'} {static}>"
+
+
+def _place() -> str:
+    """Where executions say that they ran."""
+    return f"{socket.gethostname()}:{os.getpid()}"
