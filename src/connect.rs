@@ -11,27 +11,43 @@ pub const fn schemes() -> &'static [&'static str] {
         "memory:",
         #[cfg(feature = "sqlite")]
         "sqlite://",
+        #[cfg(feature = "postgres")]
+        "postgres://",
+        #[cfg(feature = "postgres")]
+        "postgresql://",
+        #[cfg(feature = "mongodb")]
+        "mongodb://",
+        #[cfg(feature = "mongodb")]
+        "mongodb+srv://",
+        #[cfg(feature = "redis")]
+        "redis://",
+        #[cfg(feature = "redis")]
+        "rediss://",
+        #[cfg(feature = "redis")]
+        "redis+unix://",
+        #[cfg(feature = "redis")]
+        "redis-cluster://",
+        #[cfg(feature = "redis")]
+        "rediss-cluster://",
     ]
 }
 
-/// Opens the store that a URL names: `sqlite://jobs.db`, `sqlite:///var/lib/app/jobs.db`, `memory:`.
+/// Opens the store that a URL names: `sqlite://jobs.db`, `postgres://user@host/database`,
+/// `mongodb://host/database`, `redis://host`, `memory:`. The guide's pages on the stores list what else a
+/// URL can say.
 ///
 /// # Errors
 ///
 /// [`unified_scheduler_core::ErrorKind::Invalid`] for what is no such URL;
 /// [`unified_scheduler_core::ErrorKind::Unsupported`] for a store that this build does not have;
-/// the store's own when it can't be opened.
+/// the store's own when it can't be opened. No error shows the URL's password.
 pub async fn connect(url: &str) -> Result<Arc<dyn Store>> {
-    let scheme = url.split(':').next().unwrap_or_default();
-    match scheme {
+    match url.split(':').next().unwrap_or_default() {
         "memory" => Ok(Arc::new(MemoryStore::new())),
-        #[cfg(feature = "sqlite")]
-        "sqlite" => {
-            use unified_scheduler_sqlite::{SqliteConfig, SqliteStore};
-            Ok(Arc::new(SqliteStore::open(SqliteConfig::from_url(url)?).await?))
-        }
-        #[cfg(not(feature = "sqlite"))]
-        "sqlite" => Err(not_built("sqlite")),
+        "sqlite" => sqlite(url).await,
+        "postgres" | "postgresql" => postgres(url).await,
+        "mongodb" | "mongodb+srv" => mongodb(url).await,
+        "redis" | "rediss" | "redis+unix" | "redis-cluster" | "rediss-cluster" => redis(url).await,
         // The rest of a URL may hold a password.
         other => Err(Error::invalid(format!(
             "`{other}` is not a kind of store; a store URL begins with one of {}",
@@ -40,7 +56,40 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Store>> {
     }
 }
 
-#[cfg(not(feature = "sqlite"))]
-fn not_built(feature: &str) -> Error {
-    Error::unsupported(format!("this build has no {feature} store; build it with the feature `{feature}`"))
+/// The function that opens one kind of store, or, in a build without it, says so.
+macro_rules! opener {
+    ($feature:literal, $name:ident, $url:ident, $open:expr) => {
+        #[cfg(feature = $feature)]
+        async fn $name($url: &str) -> Result<Arc<dyn Store>> {
+            Ok(Arc::new($open.await?))
+        }
+
+        #[cfg(not(feature = $feature))]
+        async fn $name(_: &str) -> Result<Arc<dyn Store>> {
+            Err(Error::unsupported(concat!(
+                "this build has no ",
+                $feature,
+                " store; build it with the feature `",
+                $feature,
+                "`"
+            )))
+        }
+    };
 }
+
+opener!("sqlite", sqlite, url, {
+    use unified_scheduler_sqlite::{SqliteConfig, SqliteStore};
+    SqliteStore::open(SqliteConfig::from_url(url)?)
+});
+opener!("postgres", postgres, url, {
+    use unified_scheduler_postgres::{PostgresConfig, PostgresStore};
+    PostgresStore::open(PostgresConfig::from_url(url)?)
+});
+opener!("mongodb", mongodb, url, {
+    use unified_scheduler_mongodb::{MongodbConfig, MongodbStore};
+    MongodbStore::open(MongodbConfig::from_url(url)?)
+});
+opener!("redis", redis, url, {
+    use unified_scheduler_redis::{RedisConfig, RedisStore};
+    RedisStore::open(RedisConfig::from_url(url)?)
+});

@@ -1,84 +1,109 @@
-//! 20,000 jobs due at once on SQLite, each with a handler that does nothing, fired and recorded with full
-//! history and `synchronous=FULL`: by a scheduler, and beside it the same writes by hand.
+//! 20,000 jobs due at once, each with a handler that does nothing, fired and recorded with full history: by
+//! one scheduler, by four that share the store, and beside them, in the same run, the same rows by hand.
 //!
-//! Run: `cargo xtask bench burst`.
+//! Run: `cargo xtask bench burst [sqlite] [postgres] [redis] [mongodb]`.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use unified_scheduler_bench::ground::{Ground, Plot, Prepared};
 use unified_scheduler_bench::report::{median, rate, say};
-use unified_scheduler_bench::{by_hand, jobs};
-use unified_scheduler_core::clock::{Clock, SystemClock};
-use unified_scheduler_core::{Context, Scheduler, Status, Store, Timestamp};
-use unified_scheduler_sqlite::{SqliteConfig, SqliteStore};
+use unified_scheduler_bench::{Failure, by_hand, jobs};
+use unified_scheduler_core::{Context, Scheduler, Status, Store};
 
 const N: usize = 20_000;
 const BATCH: usize = 500;
-const RUNS: usize = 5;
+const RUNS: usize = 3;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), Failure> {
     let runtime = tokio::runtime::Runtime::new()?;
-    let (mut ours, mut raw) = (Vec::new(), Vec::new());
+    for ground in Ground::asked_for() {
+        runtime.block_on(measure(ground))?;
+    }
+    Ok(())
+}
+
+async fn measure(ground: Ground) -> Result<(), Failure> {
+    let mut prepared = ground.prepare()?;
+    let (mut hand, mut one, mut four) = (Vec::new(), Vec::new(), Vec::new());
     for run in 1..=RUNS {
-        let folder = tempfile::tempdir()?;
-        // In turn, so that a change of the machine's speed meets both.
-        let by_hand = runtime.block_on(filled(&folder.path().join("hand.db")))?;
-        let now = SystemClock::new().now().as_millis();
-        runtime.block_on(by_hand.close())?;
-        let (n, took) = by_hand::work_off(&folder.path().join("hand.db"), now, BATCH)?;
-        if n != N {
-            return Err(format!("by hand {n} of {N}").into());
-        }
-        raw.push(took);
-        let store = runtime.block_on(filled(&folder.path().join("ours.db")))?;
-        let took = runtime.block_on(burst(store))?;
-        ours.push(took);
+        // In turn, so that a change of the machine's speed meets all.
+        hand.push(raw(&mut prepared).await?);
+        one.push(burst(&mut prepared, 1).await?);
+        four.push(burst(&mut prepared, 4).await?);
+        let [hand, one, four] = [&hand, &one, &four].map(|took| rate(N, took[run - 1]));
+        let (name, share) = (ground.name(), one / hand);
         say(&format!(
-            "run {run}: scheduler {:>8.0}/s   by hand {:>8.0}/s   share {:.2}",
-            rate(N, took),
-            rate(N, raw[run - 1]),
-            raw[run - 1].as_secs_f64() / took.as_secs_f64()
+            "{name} run {run}: one node {one:>8.0}/s   four {four:>8.0}/s   by hand {hand:>8.0}/s   share {share:.2}"
         ));
     }
-    let (ours, raw) = (median(ours), median(raw));
+    let [hand, one, four] = [hand, one, four].map(|took| rate(N, median(took)));
     say(&format!(
-        "burst of {N}, batches of {BATCH}, synchronous=FULL, with history: median {:.0} occurrences/s; \
-         by hand {:.0}/s; share of the raw limit {:.0} %",
-        rate(N, ours),
-        rate(N, raw),
-        100.0 * raw.as_secs_f64() / ours.as_secs_f64()
+        "{}: burst of {N}, batches of {BATCH}, with history: median {one:.0} occurrences/s on one node, {four:.0}/s \
+         on four; by hand {hand:.0}/s; one node has {:.0} % of it, four nodes {:.2} of one",
+        ground.name(),
+        100.0 * one / hand,
+        four / one
     ));
     Ok(())
 }
 
-async fn filled(file: &Path) -> unified_scheduler_core::Result<Arc<dyn Store>> {
-    let store = Arc::new(SqliteStore::open(SqliteConfig::new(file)).await?);
-    let past = Timestamp::from_millis(SystemClock::new().now().as_millis() - 1000);
-    let all = jobs::jobs(N, Duration::from_secs(86_400), past, Duration::ZERO);
+/// A plot with all jobs due, of which one has run: what it wrote is the model of what is written by hand.
+async fn filled(prepared: &mut Prepared) -> Result<Plot, Failure> {
+    let plot = prepared.plot();
+    let store = plot.store().await?;
+    let past = store.now().await?.saturating_sub(Duration::from_secs(1));
+    let all = jobs::jobs(N + 1, Duration::from_secs(86_400), past, Duration::ZERO);
     jobs::store_all(&*store, &all).await?;
-    Ok(store)
+    let node = jobs::BareNode::join(Arc::clone(&store)).await?;
+    let claimed = node.claim(1).await?;
+    node.complete(&claimed).await?;
+    store.close().await?;
+    Ok(plot)
 }
 
-/// From the start of the scheduler until the last end is recorded.
-async fn burst(store: Arc<dyn Store>) -> Result<Duration, Box<dyn std::error::Error>> {
+async fn raw(prepared: &mut Prepared) -> Result<Duration, Failure> {
+    let plot = filled(prepared).await?;
+    let now = now();
+    let (n, took) = by_hand::work_off(&plot, now, BATCH, 1).await?;
+    if n == N { Ok(took) } else { Err(format!("by hand {n} of {N}").into()) }
+}
+
+fn now() -> i64 {
+    use unified_scheduler_core::clock::{Clock, SystemClock};
+    SystemClock::new().now().as_millis()
+}
+
+/// From the start of the schedulers until the last end is recorded.
+async fn burst(prepared: &mut Prepared, nodes: usize) -> Result<Duration, Failure> {
+    let plot = filled(prepared).await?;
+    let mut stores: Vec<Arc<dyn Store>> = Vec::new();
+    for _ in 0..nodes {
+        stores.push(plot.store().await?);
+    }
     let began = Instant::now();
-    let scheduler = Scheduler::over(Arc::clone(&store))
-        .handler(jobs::HANDLER, |_: Context| async {})
-        .concurrency(2 * BATCH)
-        .start()
-        .await?;
+    let mut schedulers = Vec::new();
+    for store in &stores {
+        let scheduler = Scheduler::over(Arc::clone(store))
+            .handler(jobs::HANDLER, |_: Context| async {})
+            .concurrency(2 * BATCH)
+            .start();
+        schedulers.push(scheduler.await?);
+    }
     loop {
         tokio::time::sleep(Duration::from_millis(5)).await;
-        if scheduler.n_running() > 0 {
+        if schedulers.iter().any(|scheduler| scheduler.n_running() > 0) {
             continue;
         }
-        let counts = store.counts().await?;
-        if counts.executions.get(&Status::Success).copied() == Some(N as u64) {
+        let counts = stores[0].counts().await?;
+        if counts.executions.get(&Status::Success).copied() == Some(N as u64 + 1) {
             break;
         }
     }
     let took = began.elapsed();
-    scheduler.stop().await;
+    for (scheduler, store) in schedulers.iter().zip(&stores) {
+        scheduler.stop().await;
+        store.close().await?;
+    }
     Ok(took)
 }

@@ -1,45 +1,56 @@
-//! How late jobs start: 500 jobs of one second on SQLite, `synchronous=FULL`, with history; first spread
-//! over the second, then all due in the same instant, beside the raw batch writes.
+//! How late jobs start: 500 jobs of one second, with history; first spread over the second, then all due in
+//! the same instant, beside the raw batch writes.
 //!
-//! Lateness is what the handler sees: its clock minus the due time. Run: `cargo xtask bench lateness`.
+//! Lateness is what the handler sees: its clock minus the due time.
+//! Run: `cargo xtask bench lateness [sqlite] [postgres] [redis] [mongodb]`.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use unified_scheduler_bench::ground::{Ground, Prepared};
 use unified_scheduler_bench::report::{median, quantile, say};
-use unified_scheduler_bench::{by_hand, jobs};
+use unified_scheduler_bench::{Failure, by_hand, jobs};
 use unified_scheduler_core::clock::{Clock, SystemClock};
-use unified_scheduler_core::{Context, Scheduler, Store, Timestamp};
-use unified_scheduler_sqlite::{SqliteConfig, SqliteStore};
+use unified_scheduler_core::{Context, Scheduler, Timestamp};
 
 const N: usize = 500;
 const SECONDS: u64 = 20;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), Failure> {
     let runtime = tokio::runtime::Runtime::new()?;
-    let spread = runtime.block_on(run(Duration::from_millis(2)))?;
-    tell("spread over the second", &spread);
-    let together = runtime.block_on(run(Duration::ZERO))?;
-    tell("all in the same instant", &together);
+    for ground in Ground::asked_for() {
+        runtime.block_on(measure(ground))?;
+    }
+    Ok(())
+}
+
+async fn measure(ground: Ground) -> Result<(), Failure> {
+    let mut prepared = ground.prepare()?;
+    let spread = run(&mut prepared, Duration::from_millis(2)).await?;
+    tell(ground, "spread over the second", &spread);
+    let together = run(&mut prepared, Duration::ZERO).await?;
+    tell(ground, "all in the same instant", &together);
     let mut raw = Vec::new();
     for _ in 0..9 {
-        let folder = tempfile::tempdir()?;
-        let file = folder.path().join("hand.db");
-        let now = SystemClock::new().now();
-        runtime.block_on(async {
-            let store = SqliteStore::open(SqliteConfig::new(&file)).await?;
-            jobs::store_all(&store, &jobs::jobs(N, Duration::from_secs(1), now, Duration::ZERO)).await?;
-            store.close().await
-        })?;
-        raw.push(by_hand::work_off(&file, now.as_millis(), N)?.1);
+        let plot = prepared.plot();
+        let store = plot.store().await?;
+        let now = store.now().await?;
+        jobs::store_all(&*store, &jobs::jobs(N + 1, Duration::from_secs(1), now, Duration::ZERO)).await?;
+        let node = jobs::BareNode::join(Arc::clone(&store)).await?;
+        let claimed = node.claim(1).await?;
+        node.complete(&claimed).await?;
+        store.close().await?;
+        let mut client = by_hand::client(&plot).await?;
+        let began = Instant::now();
+        client.batch(now.as_millis(), N).await?;
+        raw.push(began.elapsed());
     }
-    let raw = median(raw);
+    let raw = median(raw).as_secs_f64() * 1e3;
+    let p99 = f64::from(i32::try_from(quantile(&together.lateness, 0.99)).unwrap_or(i32::MAX)) / 1e3;
     say(&format!(
-        "raw batch writes of {N} (claim and completion, two commits): {:.1} ms; p99 of the same instant is {:.2} of that",
-        raw.as_secs_f64() * 1e3,
-        f64::from(i32::try_from(quantile(&together.lateness, 0.99)).unwrap_or(i32::MAX))
-            / 1e3
-            / (raw.as_secs_f64() * 1e3)
+        "{}: raw batch writes of {N} (claim and completion): {raw:.1} ms; p99 of the same instant is {:.2} of that",
+        ground.name(),
+        p99 / raw
     ));
     Ok(())
 }
@@ -50,10 +61,11 @@ struct Measured {
     expected: usize,
 }
 
-fn tell(name: &str, measured: &Measured) {
+fn tell(ground: Ground, name: &str, measured: &Measured) {
     let at = |p| f64::from(i32::try_from(quantile(&measured.lateness, p)).unwrap_or(i32::MAX)) / 1000.0;
     say(&format!(
-        "{N} jobs of 1 s for {SECONDS} s, {name}: {} of {} started; lateness p50 {:.1} ms, p90 {:.1}, p99 {:.1}, max {:.1}",
+        "{}: {N} jobs of 1 s for {SECONDS} s, {name}: {} of {} started; lateness p50 {:.1} ms, p90 {:.1}, p99 {:.1}, max {:.1}",
+        ground.name(),
         measured.lateness.len(),
         measured.expected,
         at(0.5),
@@ -63,10 +75,8 @@ fn tell(name: &str, measured: &Measured) {
     ));
 }
 
-async fn run(spread: Duration) -> Result<Measured, Box<dyn std::error::Error>> {
-    let folder = tempfile::tempdir()?;
-    let store: Arc<dyn Store> =
-        Arc::new(SqliteStore::open(SqliteConfig::new(folder.path().join("jobs.db"))).await?);
+async fn run(prepared: &mut Prepared, spread: Duration) -> Result<Measured, Failure> {
+    let store = prepared.plot().store().await?;
     let first = Timestamp::from_millis((SystemClock::new().now().as_millis() / 1000 + 3) * 1000);
     jobs::store_all(&*store, &jobs::jobs(N, Duration::from_secs(1), first, spread)).await?;
     let last = first.saturating_add(Duration::from_secs(SECONDS));

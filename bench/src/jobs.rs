@@ -14,6 +14,11 @@ use unified_scheduler_core::{
     IdSource, Job, JobDefinition, JobId, NodeId, Result, Schedule, Status, Timestamp,
 };
 
+/// An instant in milliseconds.
+pub fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
 /// The handler that the jobs name, where it does not matter.
 pub const HANDLER: &str = "bench";
 

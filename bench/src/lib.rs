@@ -1,5 +1,9 @@
-//! What the benches share: stores, jobs, and the same writes done by hand.
+//! What the benches share: where they run, jobs, and the same writes done by hand.
 
 pub mod by_hand;
+pub mod ground;
 pub mod jobs;
 pub mod report;
+
+/// Whatever ends a bench.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;

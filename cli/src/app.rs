@@ -33,14 +33,7 @@ impl App {
 
     /// The store; opened, and its schema brought up to date, at the first call.
     pub(crate) async fn store(&self) -> Result<&Arc<dyn Store>, Failure> {
-        let scheme = self.url.split(':').next().unwrap_or_default();
-        let known = unified_scheduler::schemes().iter().any(|s| s.split(':').next() == Some(scheme));
-        let open = || unified_scheduler::connect(&self.url);
-        // What is no URL of a store is bad input; what can't be opened is no store.
-        self.store
-            .get_or_try_init(open)
-            .await
-            .map_err(|e| if known { Failure::Store(e) } else { Failure::Scheduler(e) })
+        self.store.get_or_try_init(|| open(&self.url)).await
     }
 
     /// Whether the store is this process alone, and gone with it.
@@ -64,6 +57,15 @@ impl App {
             tracing::warn!(%error, "the store could not be closed");
         }
     }
+}
+
+/// Opens the store of a URL. What is no URL of a store is bad input; what can't be opened is no store.
+pub(crate) async fn open(url: &str) -> Result<Arc<dyn Store>, Failure> {
+    let scheme = url.split(':').next().unwrap_or_default();
+    let known = unified_scheduler::schemes().iter().any(|s| s.split(':').next() == Some(scheme));
+    unified_scheduler::connect(url)
+        .await
+        .map_err(|e| if known { Failure::Store(e) } else { Failure::Scheduler(e) })
 }
 
 /// Who makes the changes, for the audit record.

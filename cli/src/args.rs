@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::calendars::CalendarsCommand;
 use crate::executions::ExecutionsCommand;
 use crate::jobs::JobsCommand;
+use crate::migrate::MigrateArgs;
 use crate::serve::ServeArgs;
 use crate::verify::VerifyArgs;
 
@@ -85,6 +87,9 @@ pub(crate) enum Command {
     /// Look at what ran, is running or was skipped
     #[command(subcommand, visible_alias = "execution")]
     Executions(ExecutionsCommand),
+    /// Days and hours on which jobs do not run, shared by name
+    #[command(subcommand, visible_alias = "calendar")]
+    Calendars(CalendarsCommand),
     /// The nodes that share the store
     Nodes,
     /// How the scheduler and its store are
@@ -93,8 +98,8 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Look for what usually is wrong
     Doctor,
-    /// Bring the store's schema up to date
-    Migrate,
+    /// Bring the store's schema up to date, or move everything to another store
+    Migrate(MigrateArgs),
     /// A script that completes commands, for your shell
     Completions {
         /// Which shell

@@ -1,6 +1,5 @@
-//! `doctor` and `migrate`: the store, this machine, and how they get on.
+//! `doctor`: the store, this machine, and how they get on.
 
-use serde_json::json;
 use unified_scheduler::SystemClock;
 use unified_scheduler::doctor::examine;
 use unified_scheduler::store::{Check, CheckLevel};
@@ -38,19 +37,4 @@ fn show(app: &App, checks: &[Check]) -> Result<(), Failure> {
     let (checks, warnings) = (count(checks.len(), "check"), count(warnings, "warning"));
     let text = format!("{checks}, {warnings}, {failed} failed");
     app.out.line(app.out.paint.show(Style::Dim, &text))
-}
-
-/// Opening a store brings its schema up to date; this only says so.
-pub(crate) async fn migrate(app: &App) -> Result<Answer, Failure> {
-    let store = app.store().await?;
-    let location = store.describe().location;
-    let schema = store.diagnose().await?.into_iter().find(|check| check.name == "schema");
-    let detail = schema.map(|check| check.detail);
-    if app.out.json {
-        app.out.value(&json!({"store": location, "up_to_date": true, "schema": detail}))?;
-    } else {
-        let detail = detail.map_or(String::new(), |detail| format!(" ({})", clean(&detail)));
-        app.out.line(format_args!("the schema of {} is up to date{detail}", clean(&location)))?;
-    }
-    Ok(Answer::Yes)
 }

@@ -2,6 +2,7 @@
 
 mod app;
 mod args;
+mod calendars;
 mod completions;
 mod config;
 mod doctor;
@@ -9,6 +10,7 @@ mod executions;
 mod exit;
 mod import;
 mod jobs;
+mod migrate;
 mod nodes;
 mod output;
 mod registry;
@@ -74,11 +76,12 @@ async fn dispatch(app: &App, command: Command) -> Result<Answer, Failure> {
         Command::Serve(args) => serve::run(app, args).await,
         Command::Jobs(command) => jobs::run(app, command).await,
         Command::Executions(command) => executions::run(app, command).await,
+        Command::Calendars(command) => calendars::run(app, command).await,
         Command::Nodes => nodes::run(app).await,
         Command::Status => status::run(app).await,
         Command::Verify(args) => verify::run(app, args).await,
         Command::Doctor => doctor::run(app).await,
-        Command::Migrate => doctor::migrate(app).await,
+        Command::Migrate(args) => migrate::run(app, args).await,
         Command::Completions { shell } => completions::write(shell),
     }
 }

@@ -55,6 +55,7 @@ pub mod store;
 pub mod template;
 pub mod testing;
 pub mod time;
+pub mod transfer;
 pub mod verify;
 
 pub use async_trait::async_trait;

@@ -20,6 +20,7 @@ use crate::execution::{Execution, SkipReason};
 use crate::id::IdSource;
 use crate::job::{EndReason, Job, due_with_jitter};
 use crate::policy::{Misfire, Overlap};
+use crate::registry::Registry;
 use crate::schedule::{Calendars, CompiledSchedule};
 use crate::settle::{self, Ending};
 use crate::store::{Completion, Disposition, Live, NextDue, Plan, Planned, Planner};
@@ -35,12 +36,20 @@ const COUNT_CAP: u64 = 10_000;
 #[derive(Debug, Clone)]
 pub struct EnginePlanner {
     ids: Arc<IdSource>,
+    templates: Option<Arc<Registry>>,
 }
 
 impl EnginePlanner {
     /// A planner that takes the ids of its records from `ids`.
     pub fn new(ids: Arc<IdSource>) -> Self {
-        Self { ids }
+        Self { ids, templates: None }
+    }
+
+    /// The same, which also retries the lost work of templates that `registry` knows as safe to repeat.
+    #[must_use]
+    pub fn knowing(mut self, registry: Arc<Registry>) -> Self {
+        self.templates = Some(registry);
+        self
     }
 }
 
@@ -77,7 +86,9 @@ impl Planner for EnginePlanner {
     }
 
     fn lost(&self, job: Option<&Job>, execution: &Execution, now: Timestamp) -> Completion {
-        settle::settle(job, execution, Ending::lost(execution, now), &self.ids)
+        let mut ending = Ending::lost(execution, now);
+        ending.retry_safe = self.templates.as_ref().is_some_and(|known| known.retry_safe(&execution.handler));
+        settle::settle(job, execution, ending, &self.ids)
     }
 }
 

@@ -88,6 +88,12 @@ impl Registry {
         self.with(template_type, |entry| entry.template.as_ref().map(|t| t.metadata.clone()))?
     }
 
+    /// Whether the template of this name says that its work can be repeated.
+    pub fn retry_safe(&self, template_type: &str) -> bool {
+        let safe = |entry: &Entry| entry.template.as_ref().is_some_and(|t| t.metadata.retry_safe);
+        self.with(template_type, safe).unwrap_or(false)
+    }
+
     /// Checks the parameters of a job, and mends them in place where its template does so.
     ///
     /// # Errors

@@ -159,3 +159,24 @@ impl StaticJob {
         (self.definition, self.handler)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::Context;
+    use crate::testing::TestScheduler;
+
+    #[test]
+    fn a_job_of_a_definition_is_a_static_one_and_may_measure_itself() {
+        let definition = JobDefinition::new("job", "whatever", Schedule::every(Duration::from_secs(60)));
+        let handler = |ctx: Context| async move {
+            ctx.measured(Duration::from_secs(7));
+            ctx.measured(Duration::from_secs(8));
+        };
+        let job = StaticJob::of(definition, Arc::new(handler));
+        let test = TestScheduler::at("2026-01-01T00:00:00Z").with(|scheduler| scheduler.job(job));
+        let executions = test.executions_of("job");
+        assert_eq!(executions[0].handler, "static:job");
+        assert_eq!(executions[0].duration, Some(Duration::from_secs(7)));
+    }
+}

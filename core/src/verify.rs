@@ -18,7 +18,9 @@ use crate::id::{ExecutionId, JobId, NodeId};
 use crate::job::Job;
 use crate::policy::Keep;
 use crate::schedule::CompiledSchedule;
-use crate::store::{AuditEntry, AuditQuery, ExecutionQuery, ExecutionSort, JobQuery, JobSort, Store};
+use crate::store::{
+    AuditEntry, AuditQuery, ExecutionPages, ExecutionQuery, ExecutionSort, JobPages, JobQuery, Store,
+};
 use crate::time::Timestamp;
 
 /// The action of the audit entry that a job begins with; again, when a job of the same id follows.
@@ -126,18 +128,16 @@ pub async fn verify(
         verify_job(store, &job, options, &around, &mut report).await?;
         return Ok(report);
     }
-    let mut query = JobQuery { sort: JobSort::CreatedAt, limit: PAGE, ..JobQuery::default() };
+    let mut pages = JobPages::new(store, JobQuery::default());
     loop {
-        let page = store.list_jobs(&query).await?.items;
-        let n = page.len();
+        let page = pages.next().await?;
+        if page.is_empty() {
+            return Ok(report);
+        }
         for job in page {
             verify_job(store, &job, options, &around, &mut report).await?;
             progress(report.jobs);
         }
-        if n < PAGE {
-            return Ok(report);
-        }
-        query.offset += PAGE as u64;
     }
 }
 
@@ -175,23 +175,22 @@ async fn verify_job(
     if options.since.is_none() {
         chain.begin(around);
     }
-    let mut query = ExecutionQuery {
+    let query = ExecutionQuery {
         job_id: Some(job.id.clone()),
         trigger: Some(Trigger::Schedule),
         since: options.since,
         until: options.until,
         sort: ExecutionSort::DueAt,
-        limit: PAGE,
         ..ExecutionQuery::default()
     };
+    let mut pages = ExecutionPages::new(store, query);
     loop {
-        let page = store.list_executions(&query).await?.items;
+        let page = pages.next().await?;
+        if page.is_empty() {
+            break;
+        }
         for execution in &page {
             chain.add(execution, around);
-        }
-        match page.last() {
-            Some(last) if page.len() == PAGE => query.after = Some(last.id),
-            _ => break,
         }
     }
     // An edit or a claim during the walk has moved the end: only the job as it was read counts.

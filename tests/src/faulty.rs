@@ -9,8 +9,8 @@ use unified_scheduler_core::schedule::Calendar;
 use unified_scheduler_core::store::{
     AuditEntry, AuditQuery, CancelOutcome, Check, ClaimOutcome, ClaimRequest, Claimed, CompleteOutcome,
     CompleteRequest, Counts, CreateJobs, CreateOutcome, ExecutionQuery, HeartbeatOutcome, HeartbeatRequest,
-    JobQuery, JoinRequest, Joined, Node, NodeRef, Page, Planner, PruneRequest, ReapRequest, Reaped, Report,
-    Store, StoreDescription, TriggerOutcome, TriggerRequest, UpdateJob, UpdateOutcome,
+    Import, Imported, JobQuery, JoinRequest, Joined, Node, NodeRef, Page, Planner, PruneRequest, ReapRequest,
+    Reaped, Report, Store, StoreDescription, TriggerOutcome, TriggerRequest, UpdateJob, UpdateOutcome,
 };
 use unified_scheduler_core::{Clock, Error, Execution, ExecutionId, Job, JobId, LogLine, Result, Timestamp};
 
@@ -256,6 +256,10 @@ impl Store for FaultyStore {
 
     async fn diagnose(&self) -> Result<Vec<Check>> {
         self.call("diagnose", |w| at_once(w.store.diagnose())).await
+    }
+
+    async fn import(&self, import: Import) -> Result<Imported> {
+        self.call("import", move |w| at_once(w.store.import(import.clone()))).await
     }
 
     async fn close(&self) -> Result<()> {

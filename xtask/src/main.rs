@@ -1,19 +1,26 @@
 //! `cargo xtask …`: what anyone must remember to run, as commands. CI runs the same.
 
+mod chaos;
 mod mutants;
 mod python;
+mod services;
 mod steps;
 mod tidy;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use services::Services;
 use steps::{Failure, cargo};
+use unified_scheduler_services::{Durability, Kind};
 
 const USAGE: &str = "cargo xtask <command>
 
   test               everything that must hold: format, lints, tidiness, docs, and all tests
   tidy               who imports whom, file lengths, words that must not be there
+  services …         private database servers for tests; `services --help` says how
+  chaos [--seconds N] [--store NAME] [--seed N]
+                     many processes on each store, under faults, for longer than `test` does
   simulate [SEEDS]   the simulation with more seeds [100000]
   mutants [PART]     seed known bugs one by one (those with PART in their name) and demand that
                      the tests catch each
@@ -27,6 +34,8 @@ fn main() -> ExitCode {
     let done = match args.as_slice() {
         ["test"] => test(),
         ["tidy"] => tidy::run(&root()),
+        ["services", rest @ ..] => services::run(rest),
+        ["chaos", rest @ ..] => chaos::run(rest),
         ["simulate", rest @ ..] => simulate(rest.first().copied().unwrap_or("100000")),
         ["mutants", rest @ ..] => mutants::run(&root(), rest.first().copied()),
         ["python"] => python::run(&root()),
@@ -62,7 +71,12 @@ fn test() -> Result<(), Failure> {
     let mut docs = cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]);
     docs.env("RUSTDOCFLAGS", "-D warnings");
     steps::run("docs", docs)?;
-    steps::run("tests", cargo(&["test", "--workspace"]))
+    let services = Services::start(Kind::ALL, Durability::Fast);
+    let mut tests = cargo(&["test", "--workspace"]);
+    services.name_in(&mut tests);
+    // What could not be had is told after what the tests say of the rest.
+    let tested = steps::run("tests", tests);
+    services.complete().and(tested)
 }
 
 fn simulate(seeds: &str) -> Result<(), Failure> {

@@ -18,11 +18,21 @@ const NAMELESS_ROOMS: [&str; 5] = ["utils.rs", "util.rs", "common.rs", "helpers.
 const ARROWS: &[(&str, &[&str])] = &[
     ("unified-scheduler-core", &[]),
     ("unified-scheduler-sqlite", &["unified-scheduler-core"]),
+    ("unified-scheduler-postgres", &["unified-scheduler-core"]),
+    ("unified-scheduler-mongodb", &["unified-scheduler-core"]),
+    ("unified-scheduler-redis", &["unified-scheduler-core"]),
     ("unified-scheduler-templates", &["unified-scheduler-core"]),
     ("unified-scheduler-conformance", &["unified-scheduler-core"]),
     (
         "unified-scheduler",
-        &["unified-scheduler-core", "unified-scheduler-sqlite", "unified-scheduler-templates"],
+        &[
+            "unified-scheduler-core",
+            "unified-scheduler-sqlite",
+            "unified-scheduler-postgres",
+            "unified-scheduler-mongodb",
+            "unified-scheduler-redis",
+            "unified-scheduler-templates",
+        ],
     ),
     ("unified-scheduler-cli", &["unified-scheduler"]),
     ("unified-scheduler-python", &["unified-scheduler"]),
@@ -30,8 +40,21 @@ const ARROWS: &[(&str, &[&str])] = &[
         "unified-scheduler-tests",
         &["unified-scheduler", "unified-scheduler-core", "unified-scheduler-conformance"],
     ),
-    ("unified-scheduler-bench", &["unified-scheduler", "unified-scheduler-core", "unified-scheduler-sqlite"]),
-    ("xtask", &[]),
+    (
+        "unified-scheduler-bench",
+        &[
+            "unified-scheduler",
+            "unified-scheduler-core",
+            "unified-scheduler-services",
+            "unified-scheduler-sqlite",
+        ],
+    ),
+    ("unified-scheduler-services", &[]),
+    (
+        "unified-scheduler-processes",
+        &["unified-scheduler", "unified-scheduler-services", "unified-scheduler-tests"],
+    ),
+    ("xtask", &["unified-scheduler-services"]),
 ];
 
 #[derive(Deserialize)]

@@ -33,6 +33,7 @@ def test_the_fastapi_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert made.status_code == 200, made.text
         assert client.post("/jobs/weekly/run").status_code == 200
         assert client.post("/jobs/nothing/run").status_code == 404
+        done: dict[str, dict[str, str]] = {}
         for _ in range(100):
             done = {run["job"]: run for run in client.get("/runs").json() if run["status"] == "success"}
             if {"weekly", "refresh_prices"} <= set(done):

@@ -195,6 +195,26 @@ def test_uvloop_serves_as_well() -> None:
     )
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with 3.12")
+def test_eager_tasks_leave_nothing_behind() -> None:
+    python(
+        """
+        import asyncio
+        from unified_scheduler_engine import Manual, Scheduler
+        scheduler = Scheduler("memory:")
+        @scheduler.job(Manual())
+        async def work(): return "done"
+        async def main():
+            asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+            async with scheduler:
+                for _ in range(3):
+                    assert (await scheduler.wait_for(await scheduler.trigger("work"), 5)).message == "done"
+                assert scheduler.core._bridge.n_running == 0
+        asyncio.run(main())
+        """
+    )
+
+
 def test_a_loop_that_watches_no_descriptors_is_woken_by_a_thread() -> None:
     python(
         """

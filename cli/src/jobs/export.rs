@@ -5,15 +5,13 @@ use std::io::{BufWriter, Write as _};
 use std::path::PathBuf;
 
 use serde_json::Value;
-use unified_scheduler::store::{JobQuery, JobSort};
+use unified_scheduler::store::{JobPages, JobQuery};
 use unified_scheduler::{Job, document};
 
 use crate::app::App;
 use crate::exit::{Answer, Failure};
 use crate::output::progress::Progress;
 use crate::output::{Out, count, note};
-
-const PAGE: usize = 500;
 
 /// Where documents go.
 enum Sink<'a> {
@@ -117,16 +115,14 @@ async fn named(app: &App, names: &[String]) -> Result<Vec<Job>, Failure> {
 
 async fn all(app: &App, writer: &mut Writer<'_>) -> Result<(), Failure> {
     let store = app.store().await?;
-    // By when they were made, so that jobs made meanwhile come last and move no page.
-    let mut query = JobQuery { sort: JobSort::CreatedAt, limit: PAGE, ..JobQuery::default() };
+    let mut pages = JobPages::new(&**store, JobQuery::default());
     let mut progress = Progress::new("writing jobs");
     loop {
-        let page = store.list_jobs(&query).await?.items;
+        let page = pages.next().await?;
         page.iter().try_for_each(|job| writer.add(job))?;
         progress.done(writer.n as u64);
-        if page.len() < PAGE {
+        if page.is_empty() {
             return Ok(());
         }
-        query.offset += PAGE as u64;
     }
 }

@@ -83,6 +83,7 @@ pub(crate) async fn list(app: &App, args: ListArgs) -> Result<Answer, Failure> {
             SortArg::LastRun => JobSort::LastRunAt,
         },
         descending: args.desc,
+        after: None,
         offset: args.offset,
         limit: args.limit,
         count: true,

@@ -70,6 +70,47 @@ fn doctor_and_migrate_tell_how_the_store_is() {
 }
 
 #[test]
+fn calendars_are_stored_shown_used_and_removed() {
+    let place = Place::new();
+    let file = place.file(
+        "holidays.yaml",
+        "- name: holidays\n  description: when nobody works\n  dates: ['2026-12-24/2026-12-26']\n  weekdays: [sunday]\n",
+    );
+    assert_eq!(place.json(&["calendars", "put", &file])["stored"], 1);
+    assert_eq!(place.json(&["calendars", "put", &file])["stored"], 1, "in place of the same");
+    let list = place.run(&["calendars", "list"]).well().out;
+    assert!(list.contains("holidays") && list.contains("1 date, 1 weekday"), "{list}");
+    let bad = place.file("bad.json", r#"[{"name": "x", "dates": ["2026-13-01"]}, {"name": ""}]"#);
+    place.run(&["calendars", "put", &bad]).refused(2, &["line 1"]);
+    assert_eq!(place.json(&["calendars", "list"]).as_array().unwrap().len(), 1);
+    place.run(&["calendars", "delete", "holidays"]).well();
+    place.run(&["calendars", "delete", "holidays"]).refused(2, &["holidays"]);
+}
+
+#[test]
+fn everything_moves_to_another_store_and_can_move_again() {
+    let place = Place::new();
+    let schedule = json!({"type": "interval", "interval_seconds": 3600});
+    let documents: Vec<_> = (0..7)
+        .map(|i| json!({"name": format!("job {i}"), "template_type": "example_log", "schedule": schedule}))
+        .collect();
+    let file = place.file("jobs.json", json!(documents).to_string());
+    place.run(&["--store", "sqlite://old.db", "jobs", "import", &file]).well();
+    place.run(&["--store", "sqlite://old.db", "jobs", "run", "job 3"]).well();
+    let migrate = ["migrate", "--from", "sqlite://old.db", "--to", "sqlite://new.db"];
+    place.run(&migrate).well();
+    let again = place.json(&migrate);
+    assert_eq!((&again["jobs"], &again["jobs_added"]), (&json!(7), &json!(0)));
+    assert_eq!((&again["executions"], &again["whole"]), (&json!(1), &json!(true)));
+    let jobs = place.json(&["--store", "sqlite://new.db", "jobs", "list"]);
+    assert_eq!(jobs, place.json(&["--store", "sqlite://old.db", "jobs", "list"]));
+    assert_eq!(place.json(&["--store", "sqlite://new.db", "verify"])["whole"], true);
+    place.run(&["migrate", "--from", "sqlite://old.db"]).refused(2, &["--to"]);
+    place.run(&["migrate", "--from", "memory:", "--to", "memory:"]).refused(2, &["same store"]);
+    place.run(&["migrate", "--from", "mysql://x", "--to", "memory:"]).refused(2, &["not a kind of store"]);
+}
+
+#[test]
 fn a_config_is_refused_with_the_place() {
     let place = Place::new();
     let config = |text: &str| place.file("c.toml", text);

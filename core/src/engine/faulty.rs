@@ -14,8 +14,9 @@ use crate::schedule::Calendar;
 use crate::store::{
     AuditEntry, AuditQuery, CancelOutcome, Check, ClaimOutcome, ClaimRequest, Claimed, CompleteOutcome,
     CompleteRequest, Counts, CreateJobs, CreateOutcome, ExecutionQuery, HeartbeatOutcome, HeartbeatRequest,
-    JobQuery, JoinRequest, Joined, MemoryStore, Node, NodeRef, Page, Planner, PruneRequest, ReapRequest,
-    Reaped, Report, Store, StoreDescription, TriggerOutcome, TriggerRequest, UpdateJob, UpdateOutcome,
+    Import, Imported, JobQuery, JoinRequest, Joined, MemoryStore, Node, NodeRef, Page, Planner, PruneRequest,
+    ReapRequest, Reaped, Report, Store, StoreDescription, TriggerOutcome, TriggerRequest, UpdateJob,
+    UpdateOutcome,
 };
 use crate::time::Timestamp;
 
@@ -28,6 +29,8 @@ pub(crate) enum Fault {
     Hangs,
     /// It does what it is asked to, and the answer is lost.
     LosesReply,
+    /// It does what it is asked to, and never answers.
+    NeverReplies,
     /// It can't take what it is given.
     Refuses,
 }
@@ -73,6 +76,10 @@ impl FaultyStore {
             Some(Fault::LosesReply) => {
                 call.await?;
                 Err(Error::unavailable("the reply is lost"))
+            }
+            Some(Fault::NeverReplies) => {
+                call.await?;
+                std::future::pending().await
             }
             Some(Fault::Refuses) => Err(Error::invalid("more than the store can take")),
         }
@@ -199,6 +206,10 @@ impl Store for FaultyStore {
 
     async fn diagnose(&self) -> Result<Vec<Check>> {
         self.pass("diagnose", self.inner.diagnose()).await
+    }
+
+    async fn import(&self, import: Import) -> Result<Imported> {
+        self.pass("import", self.inner.import(import)).await
     }
 
     async fn close(&self) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Membership: enters the node, renews its lease, passes on cancellations, and reaps dead nodes.
 //!
-//! States: *outside* (asks to join, with growing waits) → *member* (renews every third of the lease) →
+//! States: *outside* (asks to join, with growing waits) → *member* (renews well within the lease) →
 //! *refused* (the epoch is dead: everything this node runs belongs to others; it is cancelled without a
 //! record, and the node joins again with a new epoch).
 //!
@@ -8,6 +8,7 @@
 //! contact of its own: after an outage of the store every lease looks old, and nobody is dead.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Engine;
@@ -19,6 +20,12 @@ use crate::time::Timestamp;
 
 /// How many executions one call reaps, at most.
 const REAP_BATCH: usize = 500;
+
+/// How long after a heartbeat the next is sent: late enough that an idle node asks little, and early
+/// enough that two more can be tried, should it get no answer.
+fn renew_after(lease: Duration) -> Duration {
+    lease.mul_f64(0.4)
+}
 
 /// One node's membership.
 pub(crate) struct Membership {
@@ -51,7 +58,8 @@ impl Membership {
             self.engine.events.tell(|| Event::NodeJoined { node_id: node.id.clone(), epoch: node.epoch });
             self.stay(&node).await;
             self.engine.node.send_replace(None);
-            if self.engine.ended.is_cancelled() {
+            // A node that leaves is refused from then on, and must not come back.
+            if self.engine.ended.is_cancelled() || self.engine.leaving.is_cancelled() {
                 return;
             }
             tracing::warn!(node = %node.id, epoch = %node.epoch, "the lease is lost; joining again");
@@ -73,6 +81,7 @@ impl Membership {
             let answer = tokio::select! {
                 biased;
                 () = self.engine.ended.cancelled() => return None,
+                () = self.engine.leaving.cancelled() => return None,
                 answer = self.engine.call("join", self.engine.store.join(request)) => answer,
             };
             match answer {
@@ -98,7 +107,7 @@ impl Membership {
     /// Renews until refused, or until the engine ends.
     async fn stay(&mut self, node: &NodeRef) {
         let lease = self.engine.options.lease;
-        let mut wait = lease / 3;
+        let mut wait = renew_after(lease);
         loop {
             tokio::select! {
                 biased;
@@ -108,13 +117,14 @@ impl Membership {
             }
             wait = match self.beat(node).await {
                 Beat::Refused => return,
-                Beat::NoAnswer => self.engine.backoff(self.failures).min(lease / 3),
+                Beat::NoAnswer => self.engine.backoff(self.failures).min(lease / 4),
                 Beat::Renewed { overdue } => {
                     let steady = self.engine.clock.steady();
                     let contact = self.contact_since.map_or(Duration::ZERO, |t| steady.saturating_sub(t));
-                    self.engine.wake.notify_one();
+                    self.engine.renewed.notify_one();
                     // One batch between two heartbeats: a long reaping must not cost the reaper's own lease.
-                    if overdue && contact >= lease && self.reap().await { Duration::ZERO } else { lease / 3 }
+                    let more = overdue && contact >= lease && self.reap().await;
+                    if more { Duration::ZERO } else { renew_after(lease) }
                 }
             };
         }
@@ -125,9 +135,10 @@ impl Membership {
         let request = HeartbeatRequest { node: node.clone(), ttl: engine.options.lease, info: engine.info() };
         let asked = engine.clock.steady();
         // An answer that never comes must leave time to ask again before the lease is over.
-        let deadline = engine.options.call_timeout.min(engine.options.lease / 3);
+        let deadline = engine.options.call_timeout.min(engine.options.lease / 4);
+        let owned = engine.owned.len();
         match engine.call_within(deadline, "heartbeat", engine.store.heartbeat(request)).await {
-            Ok(HeartbeatOutcome::Renewed { now, cancel, overdue }) => {
+            Ok(HeartbeatOutcome::Renewed { now, cancel, n_running, overdue }) => {
                 if self.stood_still(asked, now) {
                     self.contact_since = None;
                 }
@@ -139,6 +150,11 @@ impl Membership {
                     if let Some(running) = engine.owned.get(&id) {
                         running.stop(StopReason::Cancelled);
                     }
+                }
+                // What is claimed or recorded just now may be counted here or there: that is no harm.
+                if n_running > owned.max(engine.owned.len()) {
+                    engine.reconcile.store(true, Ordering::Relaxed);
+                    engine.wake.notify_one();
                 }
                 Beat::Renewed { overdue }
             }
@@ -169,6 +185,10 @@ impl Membership {
         let request = ReapRequest { grace: Duration::ZERO, limit: REAP_BATCH };
         let reaped = engine.call("reap", engine.store.reap(request, &engine.planner)).await;
         reaped.is_ok_and(|reaped| {
+            if !reaped.ended.is_empty() {
+                // What the dead left may have its next attempt, or let others run.
+                engine.wake.notify_one();
+            }
             for node in reaped.nodes {
                 tracing::warn!(node = %node.id, epoch = %node.epoch, "found dead");
                 engine.events.tell(|| Event::NodeDied { node_id: node.id });

@@ -8,7 +8,7 @@
 //! | [`ticker`] | the next due time, a hint, a free slot, or the poll interval | claims, and hands what it got to the runner |
 //! | [`runner`] | (one task for each execution) | runs the handler, with its timeout and token |
 //! | [`recorder`] | something ended, or has something to report | writes it, in batches; then tells |
-//! | [`membership`] | a third of the lease | renews the lease, passes on cancellations, reaps dead nodes |
+//! | [`membership`] | 0.4 of the lease | renews the lease, passes on cancellations, reaps dead nodes |
 //! | [`janitor`] | its interval | removes what the retention no longer keeps |
 //!
 //! When the store is away the engine is degraded: it goes on running what it has, keeps the ends of
@@ -75,8 +75,12 @@ pub(crate) struct Engine {
     pub(crate) wake: Notify,
     /// Whether the last claim passed over something that the end of an execution would let run.
     pub(crate) blocked: AtomicBool,
+    /// Whether the store may know of executions of this node that the node does not know of.
+    pub(crate) reconcile: AtomicBool,
     /// Wakes the membership: renew now.
     pub(crate) renew: Notify,
+    /// Wakes a ticker that was refused: the lease is renewed.
+    pub(crate) renewed: Notify,
     /// Wakes the recorder: a handler has said something.
     pub(crate) dirty: Arc<Notify>,
     pub(crate) finished: mpsc::UnboundedSender<Finished>,
@@ -104,7 +108,7 @@ impl Engine {
         finished: mpsc::UnboundedSender<Finished>,
     ) -> Self {
         Self {
-            planner: EnginePlanner::new(Arc::clone(&ids)),
+            planner: EnginePlanner::new(Arc::clone(&ids)).knowing(Arc::clone(&registry)),
             store_clock: Arc::new(StoreClock::new(Arc::clone(&clock))),
             store,
             clock,
@@ -119,7 +123,9 @@ impl Engine {
             node: watch::Sender::new(None),
             wake: Notify::new(),
             blocked: AtomicBool::new(false),
+            reconcile: AtomicBool::new(false),
             renew: Notify::new(),
+            renewed: Notify::new(),
             dirty: Arc::new(Notify::new()),
             finished,
             stopping: CancellationToken::new(),
@@ -140,7 +146,9 @@ impl Engine {
 
     /// Learns the store's clock from an answer to a question that took from `asked` until now.
     pub(crate) fn learn_clock(&self, store_now: Timestamp, asked: Duration) {
-        self.store_clock.learn(store_now, asked, self.options.call_timeout);
+        if self.store_clock.learn(store_now, asked, self.options.call_timeout) {
+            self.wake.notify_one();
+        }
     }
 
     /// Asks the store, with a deadline, and keeps the books on whether it can be reached.

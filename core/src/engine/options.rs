@@ -12,7 +12,7 @@ pub struct Options {
     pub node_name: String,
     /// How many executions this node runs at once, at most (100 by default).
     pub concurrency: usize,
-    /// How long this node is believed alive without a heartbeat [15 s]. It renews every third of that.
+    /// How long this node is believed alive without a heartbeat [15 s]. It renews every 0.4 of that.
     pub lease: Duration,
     /// The safety net: how long the ticker sleeps, at most, whatever it was told [30 s].
     pub poll: Duration,

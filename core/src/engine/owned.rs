@@ -74,6 +74,11 @@ impl Owned {
         self.lock().active
     }
 
+    /// How many there are, those included whose end is still to be recorded.
+    pub(crate) fn len(&self) -> u64 {
+        self.lock().all.len() as u64
+    }
+
     /// The store is about to be asked what this node owns.
     pub(crate) fn begin_listing(&self) {
         self.lock().released = Some(BTreeSet::new());

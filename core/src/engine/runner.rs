@@ -28,7 +28,7 @@ pub(crate) fn start(engine: &Arc<Engine>, node: &NodeRef, claimed: Claimed) {
     let gone = claimed.is_of_deleted_job();
     let Claimed { execution, job } = claimed;
     let handler = engine.registry.get(&execution.handler);
-    let retry_safe = engine.registry.metadata(&execution.handler).is_some_and(|m| m.retry_safe);
+    let retry_safe = engine.registry.retry_safe(&execution.handler);
     let cancelled_before = execution.cancel_requested;
     engine.events.tell(|| Event::ExecutionStarted { execution: Box::new(execution.clone()) });
     let ctx = Context::new(

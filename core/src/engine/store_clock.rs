@@ -9,6 +9,9 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::time::Timestamp;
 
+/// A sleep of half a minute may be off by this much anyhow.
+const NOTABLE_MS: u64 = 10;
+
 /// The store's clock, as one node knows it.
 #[derive(Debug)]
 pub(crate) struct StoreClock {
@@ -38,7 +41,9 @@ impl StoreClock {
     /// The store's clock is now somewhere between the answer and the answer plus the time it took
     /// (Cristian, "Probabilistic clock synchronization", 1989). What is known and lies in there is kept,
     /// as long as it is the more exact: a claim that waits for the disk says less than a quick heartbeat.
-    pub(crate) fn learn(&self, store_now: Timestamp, asked: Duration, most: Duration) {
+    ///
+    /// Answers whether that moved it by so much that who sleeps by it must count again.
+    pub(crate) fn learn(&self, store_now: Timestamp, asked: Duration, most: Duration) -> bool {
         let steady = self.clock.steady();
         let took = steady.saturating_sub(asked);
         let mut known = self.lock();
@@ -49,11 +54,14 @@ impl StoreClock {
             // Two clocks drift apart, by some 100 parts in a million.
             let exact = error.saturating_add(age / 10_000) < took;
             if took > most || (exact && (store_now..=latest).contains(&expected)) {
-                return;
+                return false;
             }
         }
         // Half of the way there and back is the best guess of how old the answer is.
-        *known = Known { store: store_now.saturating_add(took / 2), steady, error: Some(took) };
+        let store = store_now.saturating_add(took / 2);
+        let moved = store.as_millis().abs_diff(known.store.saturating_add(age).as_millis());
+        *known = Known { store, steady, error: Some(took) };
+        moved >= NOTABLE_MS
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -81,7 +89,7 @@ mod tests {
         let clock = ManualClock::at(Timestamp::from_secs(1000));
         let store = StoreClock::new(Arc::new(clock.clone()));
         clock.advance(Duration::from_secs(2));
-        store.learn(Timestamp::from_secs(500), Duration::ZERO, Duration::from_secs(10));
+        let _ = store.learn(Timestamp::from_secs(500), Duration::ZERO, Duration::from_secs(10));
         clock.step_wall(-3_600_000);
         clock.advance(Duration::from_secs(9));
         assert_eq!(store.now(), Timestamp::from_secs(510));
@@ -93,13 +101,13 @@ mod tests {
         let clock = ManualClock::at(Timestamp::EPOCH);
         let store = StoreClock::new(Arc::new(clock.clone()));
         let (most, ms) = (Duration::from_secs(10), Duration::from_millis);
-        store.learn(Timestamp::from_secs(500), Duration::ZERO, most);
+        let _ = store.learn(Timestamp::from_secs(500), Duration::ZERO, most);
         clock.advance(ms(20));
         // Asked at once, answered from the first instant, and 20 ms under way: half of that is no better.
-        store.learn(Timestamp::from_secs(500), Duration::ZERO, most);
+        let _ = store.learn(Timestamp::from_secs(500), Duration::ZERO, most);
         assert_eq!(store.now(), Timestamp::from_millis(500_020));
         // The store's clock was set: that is no matter of how exact.
-        store.learn(Timestamp::from_secs(600), clock.steady().saturating_sub(ms(10)), most);
+        let _ = store.learn(Timestamp::from_secs(600), clock.steady().saturating_sub(ms(10)), most);
         assert_eq!(store.now(), Timestamp::from_millis(600_005));
     }
 
@@ -108,9 +116,9 @@ mod tests {
         let clock = ManualClock::at(Timestamp::EPOCH);
         let store = StoreClock::new(Arc::new(clock.clone()));
         let most = Duration::from_secs(10);
-        store.learn(Timestamp::from_secs(500), Duration::ZERO, most);
+        let _ = store.learn(Timestamp::from_secs(500), Duration::ZERO, most);
         clock.advance(Duration::from_hours(2));
-        store.learn(Timestamp::from_secs(501), Duration::ZERO, most);
+        let _ = store.learn(Timestamp::from_secs(501), Duration::ZERO, most);
         assert_eq!(store.now(), Timestamp::from_secs(500 + 7200));
     }
 }

@@ -257,6 +257,8 @@ fn a_claim_whose_reply_is_lost_is_found_and_run_once() {
     assert_eq!(n.load(Ordering::Relaxed), 1);
     bench.advance(Duration::from_secs(3599));
     bench.store.fail("claim", Fault::LosesReply, 1);
+    // The heartbeat of that instant would tell at once.
+    bench.store.fail("heartbeat", Fault::Away, 1);
     bench.advance(SECOND);
     assert_eq!((bench.statuses()[1], n.load(Ordering::Relaxed)), (Status::Running, 1), "nobody runs it");
     bench.advance(SECOND);
@@ -374,6 +376,17 @@ fn a_scheduler_starts_without_a_store_and_stores_its_jobs_when_it_can() {
     bench.advance(10 * SECOND);
     assert!(scheduler.node().is_some());
     assert_eq!(bench.statuses(), [Status::Success]);
+}
+
+#[test]
+fn a_node_that_has_left_does_not_come_back_by_a_heartbeat_that_was_on_its_way() {
+    let bench = Bench::new();
+    let scheduler = bench.start(1, |s| s.lease(2 * SECOND).job(every("job", HOUR).run(|_| async {})));
+    // It has left, and does not know yet, when its last heartbeat is refused.
+    bench.store.fail("leave", Fault::NeverReplies, 1);
+    bench.runtime.block_on(scheduler.stop());
+    let nodes = bench.runtime.block_on(bench.store.list_nodes()).unwrap();
+    assert!(nodes.len() == 1 && nodes[0].dead, "{nodes:?}");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! A claim may commit and lose its reply. Then executions are recorded as running on this node that it
 //! knows nothing of. So after every claim without an answer the ticker asks the store what this node
 //! owns, and starts what it did not know. A call that was given up can still commit at any time later,
-//! and a network may repeat one; so it also asks once in each lease, whatever has happened.
+//! and a network may repeat one; so each heartbeat tells how much is recorded as running here, and when
+//! that is more than the node knows of, the ticker asks as well.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,8 +23,6 @@ pub(crate) struct Ticker {
     engine: Arc<Engine>,
     hints: watch::Receiver<u64>,
     failures: u32,
-    /// When, by the steady clock, to ask what this node owns.
-    reconcile_at: Duration,
 }
 
 /// How long to wait at most when there is more that could not be taken.
@@ -44,8 +43,7 @@ enum Wait {
 impl Ticker {
     pub(crate) fn new(engine: Arc<Engine>) -> Self {
         let hints = engine.store.hints();
-        let reconcile_at = engine.clock.steady().saturating_add(engine.options.lease);
-        Self { engine, hints, failures: 0, reconcile_at }
+        Self { engine, hints, failures: 0 }
     }
 
     /// Claims until the engine stops. An answer that is on its way then is still waited for, until the node
@@ -75,7 +73,7 @@ impl Ticker {
                 if !error.is_retryable() {
                     tracing::error!(%error, "a claim failed");
                 }
-                self.reconcile_at = Duration::ZERO;
+                self.engine.reconcile.store(true, Ordering::Relaxed);
                 self.failures = self.failures.saturating_add(1);
                 Wait::AtMost(self.engine.backoff(self.failures))
             }
@@ -89,18 +87,18 @@ impl Ticker {
     async fn step(&mut self, node: &NodeRef) -> Result<Wait> {
         let engine = &self.engine;
         let asked = engine.clock.steady();
-        if asked >= self.reconcile_at {
+        if engine.reconcile.swap(false, Ordering::Relaxed) {
             engine.owned.begin_listing();
             let listed = engine.call("list owned executions", engine.store.owned(node)).await?;
             let unknown = engine.owned.end_listing(listed);
             if !self.still_owns(node, asked) {
+                engine.reconcile.store(true, Ordering::Relaxed);
                 return Ok(Wait::Member(Some(node.clone())));
             }
             for claimed in unknown {
                 tracing::info!(execution_id = %claimed.execution.id, "found a claim whose reply was lost");
                 runner::start(engine, node, claimed);
             }
-            self.reconcile_at = engine.clock.steady().saturating_add(engine.options.lease);
         }
         let handlers = engine.registry.names();
         let free = self.free();
@@ -117,7 +115,7 @@ impl Ticker {
             }
             ClaimOutcome::Claimed(batch) => {
                 if !self.still_owns(node, asked) {
-                    self.reconcile_at = Duration::ZERO;
+                    engine.reconcile.store(true, Ordering::Relaxed);
                     return Ok(Wait::Member(Some(node.clone())));
                 }
                 engine.learn_clock(batch.now, asked);
@@ -188,12 +186,11 @@ impl Ticker {
                 }
             }
             Wait::Slot => {
-                let listing = self.reconcile_at.saturating_sub(engine.clock.steady());
                 tokio::select! {
                     biased;
                     () = engine.stopping.cancelled() => {}
                     () = engine.wake.notified() => {}
-                    () = engine.clock.sleep(listing.max(Duration::from_millis(1))) => {}
+                    () = engine.clock.sleep(engine.options.poll) => {}
                 }
             }
             Wait::Member(refused) => {
@@ -203,8 +200,8 @@ impl Ticker {
                     () = engine.stopping.cancelled() => {}
                     _ = node.wait_for(|node| node.is_some() && *node != refused) => {}
                     // The lease may have been renewed in the same epoch.
-                    () = engine.wake.notified() => {}
-                    () = engine.clock.sleep(engine.options.lease / 3), if refused.is_some() => {}
+                    () = engine.renewed.notified() => {}
+                    () = engine.clock.sleep(engine.options.lease / 4), if refused.is_some() => {}
                 }
             }
         }

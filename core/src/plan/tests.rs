@@ -443,3 +443,37 @@ proptest! {
         prop_assert_eq!(fired(Misfire::RunAll { limit }), u64::from(missed.min(limit)));
     }
 }
+
+/// A template whose work can be repeated.
+struct Repeatable;
+
+#[async_trait::async_trait]
+impl crate::template::Template for Repeatable {
+    fn metadata(&self) -> crate::template::TemplateMetadata {
+        let metadata = crate::template::TemplateMetadata::new("handler", "Repeatable");
+        crate::template::TemplateMetadata { retry_safe: true, ..metadata }
+    }
+
+    fn check(&self, _: &mut serde_json::Map<String, serde_json::Value>) -> Vec<crate::Fault> {
+        Vec::new()
+    }
+
+    async fn run(&self, _: crate::Context) -> Result<crate::Outcome, crate::HandlerError> {
+        Ok(().into())
+    }
+}
+
+#[test]
+fn lost_work_is_retried_by_a_policy_that_nobody_chose_only_where_it_can_be_repeated() {
+    let job = change(job(Schedule::every(MINUTE)), |d| {
+        d.retry = crate::Retry { explicit: false, ..crate::Retry::times(3, MINUTE) };
+    });
+    let node = crate::store::NodeRef { id: "n".into(), epoch: crate::id::Epoch(1) };
+    let record = plan(&job, at(0)).records.remove(0);
+    let execution = record.into_execution(&job, at(0), &node);
+    let planner = EnginePlanner::new(Arc::new(IdSource::seeded(1)));
+    assert!(planner.lost(Some(&job), &execution, at(1)).retry.is_none());
+    let registry = Arc::new(Registry::new());
+    registry.template(Arc::new(Repeatable)).unwrap();
+    assert!(planner.knowing(registry).lost(Some(&job), &execution, at(1)).retry.is_some());
+}

@@ -127,6 +127,8 @@ pub enum JobSort {
     DueAt,
     /// By the last run; those that never ran last.
     LastRunAt,
+    /// By id, in an order of the store's own that never changes: how a long list is walked.
+    Id,
 }
 
 /// Which jobs, in which order.
@@ -150,6 +152,8 @@ pub struct JobQuery {
     pub sort: JobSort,
     /// From the largest.
     pub descending: bool,
+    /// Only those after this one, which may be gone; only ascending by [`JobSort::Id`], with `offset` 0.
+    pub after: Option<JobId>,
     /// How many to pass over.
     pub offset: u64,
     /// How many to give, at most.
@@ -170,6 +174,7 @@ impl Default for JobQuery {
             faulty: None,
             sort: JobSort::Name,
             descending: false,
+            after: None,
             offset: 0,
             limit: 50,
             count: false,

@@ -29,9 +29,12 @@
 
 mod claim;
 mod history;
+mod import;
 mod jobs;
 mod memory;
 mod nodes;
+mod steps;
+mod walk;
 
 use std::fmt::Debug;
 
@@ -41,9 +44,12 @@ use tokio::sync::watch;
 
 pub use claim::*;
 pub use history::*;
+pub use import::*;
 pub use jobs::*;
 pub use memory::MemoryStore;
 pub use nodes::*;
+pub use steps::Change;
+pub use walk::{ExecutionPages, JobPages};
 
 use crate::error::Result;
 use crate::execution::{Execution, LogLine};
@@ -184,6 +190,12 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// job's own age goes before that of the request, and its own count keeps the last that were made.
     /// Answers how many went; fewer than `limit` means that none is left to remove.
     async fn prune(&self, request: PruneRequest) -> Result<u64>;
+
+    /// Adds rows as another store holds them, each as a step of its own. One that is there already (a job
+    /// of this id; an execution of this id or occurrence; an equal audit entry) stays as it is, so that an
+    /// import that was cut off can be repeated. An execution that is running is an error. Answers how many
+    /// were added; of the import itself there is no audit entry.
+    async fn import(&self, import: Import) -> Result<Imported>;
 
     /// How many jobs and executions there are, by state.
     async fn counts(&self) -> Result<Counts>;

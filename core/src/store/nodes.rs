@@ -82,6 +82,9 @@ pub enum HeartbeatOutcome {
         now: Timestamp,
         /// Executions of this node that somebody asked to cancel.
         cancel: Vec<ExecutionId>,
+        /// How many executions are recorded as running under this node and epoch: how a node notices
+        /// that a claim of its own was committed and its reply lost.
+        n_running: u64,
         /// Whether another node's lease has run out, or a dead epoch has left something running: whether
         /// there is something to reap.
         overdue: bool,

@@ -16,8 +16,8 @@ use unified_scheduler_core::settle::{Ending, settle};
 use unified_scheduler_core::store::{
     AuditEntry, AuditQuery, ClaimBatch, ClaimOutcome, ClaimRequest, Claimed, CompleteOutcome,
     CompleteRequest, Completion, CreateJobs, CreateOutcome, ExecutionQuery, ExecutionSort, HeartbeatOutcome,
-    HeartbeatRequest, JoinRequest, NewExecution, NodeInfo, NodeRef, Planner, ReapRequest, Reaped, Store,
-    TriggerOutcome, TriggerRequest, UpdateJob, UpdateOutcome,
+    HeartbeatRequest, JoinRequest, MemoryStore, NewExecution, NodeInfo, NodeRef, Planner, ReapRequest,
+    Reaped, Store, TriggerOutcome, TriggerRequest, UpdateJob, UpdateOutcome,
 };
 use unified_scheduler_core::time::Timestamp;
 
@@ -66,6 +66,14 @@ impl<'a> Ctx<'a> {
     /// The store, for another task.
     pub(crate) fn shared(&self) -> Arc<dyn Store> {
         Arc::clone(&self.fixture.store)
+    }
+
+    /// A store in memory on the same clock: another database.
+    pub(crate) fn elsewhere(&self) -> Ctx<'a> {
+        let clock = self.fixture.clock.clone();
+        let store = Arc::new(MemoryStore::with_clock(Arc::new(clock.clone())));
+        let fixture = Fixture { store, clock, keep: Box::new(()) };
+        Ctx { backend: self.backend, fixture, ids: Arc::clone(&self.ids), planner: self.planner.clone() }
     }
 
     /// Another handle on the same data.

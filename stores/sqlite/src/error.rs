@@ -43,6 +43,14 @@ impl From<Fail> for Error {
 }
 
 impl Fail {
+    /// Whether one row holds what can't be read, such as a word of a newer version.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        match self {
+            Self::Ours(error) => error.kind() == ErrorKind::Corrupt,
+            Self::Driver(error) => error.sqlite_error_code().is_none() && is_conversion(error),
+        }
+    }
+
     /// Whether another connection holds the lock that was wanted.
     pub(crate) fn is_busy(&self) -> bool {
         matches!(self, Self::Driver(error) if is_busy(error))
@@ -62,16 +70,23 @@ pub(crate) fn again(error: &Error) -> Error {
     Error::new(error.kind(), error.message())
 }
 
-fn from_driver(error: rusqlite::Error) -> Error {
-    let Some(code) = error.sqlite_error_code() else {
-        return match error {
-            rusqlite::Error::FromSqlConversionFailure(..)
+/// Whether a column holds another kind of value than was asked for.
+fn is_conversion(error: &rusqlite::Error) -> bool {
+    matches!(
+        error,
+        rusqlite::Error::FromSqlConversionFailure(..)
             | rusqlite::Error::IntegralValueOutOfRange(..)
             | rusqlite::Error::InvalidColumnType(..)
-            | rusqlite::Error::Utf8Error(..) => {
-                Error::corrupt("a row in the file holds a value that can't be read").caused_by(error)
-            }
-            other => Error::internal(format!("the database driver: {other}")).caused_by(other),
+            | rusqlite::Error::Utf8Error(..)
+    )
+}
+
+fn from_driver(error: rusqlite::Error) -> Error {
+    let Some(code) = error.sqlite_error_code() else {
+        return if is_conversion(&error) {
+            Error::corrupt("a row in the file holds a value that can't be read").caused_by(error)
+        } else {
+            Error::internal(format!("the database driver: {error}")).caused_by(error)
         };
     };
     let (kind, message) = match code {

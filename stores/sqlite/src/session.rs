@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row};
-use unified_scheduler_core::Timestamp;
 use unified_scheduler_core::clock::Clock;
 use unified_scheduler_core::schedule::Calendars;
+use unified_scheduler_core::{Error, Timestamp};
 
 use crate::cache::JobCache;
 use crate::error::Step;
@@ -94,6 +94,18 @@ impl Session {
         Ok(found)
     }
 
+    /// Every row of a query that can be read. The others, of a newer version perhaps, are left alone: they
+    /// must not stop what can be done.
+    pub(crate) fn readable<T>(
+        &self,
+        sql: &'static str,
+        params: impl Params,
+        mut read: impl FnMut(&Row<'_>) -> Step<T>,
+    ) -> Step<Vec<T>> {
+        let found = self.all(sql, params, |row| readable(read(row)))?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
     /// Runs `step` whole or, when it fails, not at all.
     pub(crate) fn nested<T>(&mut self, step: impl FnOnce(&mut Self) -> Step<T>) -> Step<T> {
         self.execute("SAVEPOINT step", [])?;
@@ -105,5 +117,17 @@ impl Session {
         }
         self.execute("RELEASE step", [])?;
         result
+    }
+}
+
+/// `None` for a row that can't be read.
+pub(crate) fn readable<T>(row: Step<T>) -> Step<Option<T>> {
+    match row {
+        Ok(value) => Ok(Some(value)),
+        Err(fail) if fail.is_unreadable() => {
+            tracing::warn!(error = %Error::from(fail), "a row can't be read, and is left alone");
+            Ok(None)
+        }
+        Err(fail) => Err(fail),
     }
 }

@@ -15,8 +15,9 @@ use unified_scheduler_core::schedule::Calendar;
 use unified_scheduler_core::store::{
     AuditEntry, AuditQuery, CancelOutcome, Check, CheckLevel, ClaimOutcome, ClaimRequest, Claimed,
     CompleteOutcome, CompleteRequest, Counts, CreateJobs, CreateOutcome, ExecutionQuery, HeartbeatOutcome,
-    HeartbeatRequest, JobQuery, JoinRequest, Joined, Node, NodeRef, Page, Planner, PruneRequest, ReapRequest,
-    Reaped, Report, Store, StoreDescription, TriggerOutcome, TriggerRequest, UpdateJob, UpdateOutcome,
+    HeartbeatRequest, Import, Imported, JobQuery, JoinRequest, Joined, Node, NodeRef, Page, Planner,
+    PruneRequest, ReapRequest, Reaped, Report, Store, StoreDescription, TriggerOutcome, TriggerRequest,
+    UpdateJob, UpdateOutcome,
 };
 use unified_scheduler_core::{Error, Result, Timestamp};
 
@@ -25,7 +26,7 @@ use crate::connection::{self, Role, wal_path};
 use crate::consult::consultation;
 use crate::error::{Fail, Step};
 use crate::hints::{Hints, Keeper};
-use crate::queries::{claim, complete, diagnose, edit, executions, find, history, jobs, nodes, reap};
+use crate::queries::{claim, complete, diagnose, edit, executions, find, history, import, jobs, nodes, reap};
 use crate::reader::{self, READERS};
 use crate::schema;
 use crate::session::Session;
@@ -228,7 +229,7 @@ impl Store for SqliteStore {
     }
 
     async fn update_job(&self, request: UpdateJob) -> Result<UpdateOutcome> {
-        self.write("update_job", move |s| edit::update(s, request)).await
+        self.write("update_job", move |s| edit::update(s, &request)).await
     }
 
     async fn delete_job(&self, id: &JobId, actor: &str) -> Result<bool> {
@@ -370,6 +371,11 @@ impl Store for SqliteStore {
             gone += self.write("prune", move |s| history::remove_all(s, &step)).await?;
         }
         Ok(gone)
+    }
+
+    async fn import(&self, import: Import) -> Result<Imported> {
+        import.check()?;
+        self.write("import", move |s| import::import(s, &import)).await
     }
 
     async fn counts(&self) -> Result<Counts> {

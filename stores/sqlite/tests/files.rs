@@ -14,8 +14,8 @@ use unified_scheduler_core::job::{Job, JobDefinition};
 use unified_scheduler_core::plan::EnginePlanner;
 use unified_scheduler_core::schedule::Schedule;
 use unified_scheduler_core::store::{
-    CheckLevel, ClaimBatch, ClaimOutcome, ClaimRequest, CreateJobs, CreateOutcome, JobQuery, JoinRequest,
-    NodeInfo, NodeRef, Store,
+    CheckLevel, ClaimBatch, ClaimOutcome, ClaimRequest, CreateJobs, CreateOutcome, ExecutionQuery, JobQuery,
+    JoinRequest, NodeInfo, NodeRef, ReapRequest, Store,
 };
 use unified_scheduler_core::{Error, ErrorKind, Timestamp};
 use unified_scheduler_sqlite::{SqliteConfig, SqliteStore};
@@ -203,6 +203,37 @@ async fn a_definition_that_cannot_be_read_is_shown_and_set_aside_and_stops_nobod
     assert_eq!(batch.set_aside.len(), 2);
     assert!(claim(&store, &node, 10).await.set_aside.is_empty(), "once is enough");
     assert_eq!(store.counts().await.unwrap().faulty, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn executions_of_a_newer_version_are_left_alone_and_stop_nobody() {
+    let file = File::new();
+    let store = file.open().await;
+    let _ = create(&store, ["a", "b", "c", "d"].map(job).to_vec()).await.unwrap();
+    let node = join(&store).await;
+    assert_eq!(claim(&store, &node, 10).await.claimed.len(), 4);
+    file.change(
+        "UPDATE us_executions SET made_by = 'moon' WHERE job_id = 'a';
+         UPDATE us_executions SET made_by = 'moon', status = 'pending' WHERE job_id = 'b';
+         UPDATE us_executions SET status = 'pending' WHERE job_id = 'c';",
+    );
+    let batch = claim(&store, &node, 10).await;
+    assert_eq!(batch.claimed.iter().map(|c| c.job.id.as_str()).collect::<Vec<_>>(), ["c"]);
+    let owned = store.owned(&node).await.unwrap();
+    assert_eq!(owned.len(), 2, "c and d");
+    let page = ExecutionQuery { limit: 2, ..ExecutionQuery::default() };
+    assert_eq!(store.list_executions(&page).await.unwrap().items.len(), 2, "a page is full");
+    store.leave(&node).await.unwrap();
+    let planner = EnginePlanner::new(Arc::new(IdSource::new()));
+    let request = ReapRequest { grace: Duration::ZERO, limit: 10 };
+    let reaped = store.reap(request, &planner).await.unwrap();
+    assert_eq!((reaped.ended.len(), reaped.more), (2, false));
+    let left = Connection::open(file.path()).unwrap().query_row(
+        "SELECT count(*) FROM us_executions WHERE made_by = 'moon'",
+        [],
+        |row| row.get(0),
+    );
+    assert_eq!(left, Ok(2), "as they were");
 }
 
 #[tokio::test(flavor = "multi_thread")]

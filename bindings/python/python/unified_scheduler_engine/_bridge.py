@@ -166,7 +166,9 @@ class Bridge:
 
         def _begin(self, loop: asyncio.AbstractEventLoop, ctx: Context) -> None:
             task = loop.create_task(self._run(ctx), context=self._context.copy())
-            self._running[ctx.key] = (ctx, task)
+            # With an eager task factory it may have ended already.
+            if not task.done():
+                self._running[ctx.key] = (ctx, task)
 
     else:
 

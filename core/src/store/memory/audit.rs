@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::id::JobId;
 use crate::job::Job;
-use crate::store::{AuditEntry, AuditQuery};
+use crate::store::{AuditEntry, AuditQuery, Change};
 use crate::time::Timestamp;
 
 /// All entries, oldest first.
@@ -16,29 +16,15 @@ pub(super) struct Audit {
     of_job: BTreeMap<JobId, Vec<usize>>,
 }
 
-/// What is done to a job, but for what the job itself tells afterwards.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Change<'a> {
-    pub(super) actor: &'a str,
-    pub(super) action: &'a str,
-    pub(super) due_before: Option<Timestamp>,
-}
-
 impl Audit {
     /// Records a change of `job`, which is as it was left.
     pub(super) fn record(&mut self, job: &Job, now: Timestamp, change: Change<'_>, detail: Value) {
-        self.of_job.entry(job.id.clone()).or_default().push(self.entries.len());
-        self.entries.push(AuditEntry {
-            at: now,
-            job_id: job.id.clone(),
-            job_name: job.definition.name.clone(),
-            action: change.action.to_owned(),
-            actor: change.actor.to_owned(),
-            version: job.version,
-            due_before: change.due_before,
-            due_after: job.due.filter(|_| job.is_scheduled()).map(|due| due.due_at),
-            detail,
-        });
+        self.add(AuditEntry::of(job, now, change, detail));
+    }
+
+    pub(super) fn add(&mut self, entry: AuditEntry) {
+        self.of_job.entry(entry.job_id.clone()).or_default().push(self.entries.len());
+        self.entries.push(entry);
     }
 
     pub(super) fn list(&self, query: &AuditQuery) -> Vec<AuditEntry> {

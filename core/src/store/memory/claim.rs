@@ -112,11 +112,7 @@ impl State {
                 Disposition::Skip(..) => batch.skipped.push(execution),
             }
         }
-        let (due, ended) = match next {
-            NextDue::At(due) => (Some(due), None),
-            NextDue::Ended(reason) => (None, Some(reason)),
-            NextDue::AfterCompletion | NextDue::SetAside(_) => (None, None),
-        };
+        let (due, ended) = next.parts();
         batch.ended.extend(ended.map(|reason| (id.clone(), reason)));
         self.jobs.change(id, |job| {
             (job.due, job.ended) = (due, ended);

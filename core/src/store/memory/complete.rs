@@ -32,7 +32,7 @@ impl State {
                 CompleteOutcome::Refused
             };
         };
-        if is_repeat(execution, node, completion) {
+        if completion.is_repeat(execution, node) {
             return CompleteOutcome::Applied { paused: self.executions.has_paused(id) };
         }
         if !alive || !self.owns(node, id, completion.claim) {
@@ -45,25 +45,17 @@ impl State {
     /// Whether the execution runs under this node, epoch and claim.
     fn owns(&self, node: &NodeRef, id: &crate::id::ExecutionId, claim: u32) -> bool {
         self.executions.get(id).is_some_and(|e| {
-            e.status == crate::execution::Status::Running && is_owner(e, node) && e.claim == claim
+            e.status == crate::execution::Status::Running && e.is_owned_by(node) && e.claim == claim
         })
     }
 
     /// Ends a running execution. Answers it as it ended, and whether its job has paused itself.
     pub(super) fn apply(&mut self, completion: Completion, now: Timestamp) -> Option<(Execution, bool)> {
         let keeps_row = completion.keeps_row();
-        let Completion { execution_id: id, job_id, logs, first_line, retry, chained, effect, next, .. } =
-            completion;
-        let ended = self.executions.change(&id, |e| {
-            e.status = completion.status;
-            e.reason = completion.reason;
-            e.started_at = Some(completion.started_at);
-            e.ended_at = Some(completion.ended_at);
-            e.duration = completion.duration;
-            e.result = completion.result;
-            e.error = completion.error;
-        })?;
+        let id = completion.execution_id;
+        let ended = self.executions.change(&id, |e| completion.apply_to(e))?;
         let ended = ended.clone();
+        let Completion { job_id, logs, first_line, retry, chained, effect, next, .. } = completion;
         self.executions.append_logs(&id, first_line, logs);
         // When somebody called it off, and the node did not know yet, there is no next attempt.
         if let Some(retry) = retry.filter(|_| !ended.cancel_requested) {
@@ -75,8 +67,8 @@ impl State {
             }
         }
         self.jobs.change(&job_id, |job| {
-            job.last_run_at = Some(completion.started_at);
-            job.last_status = Some(completion.status);
+            job.last_run_at = ended.started_at;
+            job.last_status = Some(ended.status);
             job.last_execution_id = Some(id);
             if job.due.is_none() && job.ended.is_none() {
                 job.due = next;
@@ -147,16 +139,4 @@ impl State {
         }
         applied
     }
-}
-
-fn is_owner(execution: &Execution, node: &NodeRef) -> bool {
-    execution.node_id.as_ref() == Some(&node.id) && execution.epoch == node.epoch
-}
-
-/// Whether this completion is what ended the execution.
-fn is_repeat(execution: &Execution, node: &NodeRef, completion: &Completion) -> bool {
-    is_owner(execution, node)
-        && execution.claim == completion.claim
-        && execution.status == completion.status
-        && execution.ended_at == Some(completion.ended_at)
 }

@@ -3,13 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::State;
-use super::audit::Change;
 use super::ready::Ready;
-use crate::execution::{JobResult, Status};
 use crate::id::{ExecutionId, JobId};
-use crate::job::{Definition, Job};
+use crate::job::Job;
 use crate::schedule::{Calendar, Calendars};
-use crate::store::{ConflictKind, CreateConflict, CreateJobs, CreateOutcome, UpdateJob, UpdateOutcome};
+use crate::store::{Change, CreateJobs, CreateOutcome, UpdateJob, UpdateOutcome};
 use crate::time::Timestamp;
 
 /// All jobs and calendars.
@@ -139,7 +137,8 @@ fn belongs(set: &mut BTreeSet<JobId>, id: &JobId, belongs: bool) {
 
 impl State {
     pub(super) fn create_jobs(&mut self, request: CreateJobs, now: Timestamp) -> CreateOutcome {
-        let conflicts = self.create_conflicts(&request);
+        let named = |name: &str, id: &JobId| self.jobs.named(name, id).cloned();
+        let conflicts = request.conflicts(|id| self.jobs.get(id), named);
         if !conflicts.is_empty() {
             return CreateOutcome::Refused(conflicts);
         }
@@ -155,42 +154,21 @@ impl State {
         CreateOutcome::Created
     }
 
-    fn create_conflicts(&self, request: &CreateJobs) -> Vec<CreateConflict> {
-        let mut ids: BTreeMap<&JobId, &Job> = BTreeMap::new();
-        let mut names: BTreeMap<&str, &JobId> = BTreeMap::new();
-        let mut conflicts = Vec::new();
-        for (index, job) in request.jobs.iter().enumerate() {
-            let twin = self.jobs.get(&job.id).or_else(|| ids.get(&job.id).copied());
-            let name = job.definition.name.as_str();
-            if twin.is_some_and(|twin| twin.definition != job.definition) {
-                conflicts.push(CreateConflict { index, conflict: ConflictKind::Id });
-            } else if twin.is_none() && request.unique_names {
-                let taken = self.jobs.named(name, &job.id).or_else(|| names.get(name).copied());
-                let conflict = taken.map(|id| ConflictKind::Name(id.clone()));
-                conflicts.extend(conflict.map(|conflict| CreateConflict { index, conflict }));
-            }
-            ids.entry(&job.id).or_insert(job);
-            names.entry(name).or_insert(&job.id);
-        }
-        conflicts
-    }
-
     pub(super) fn update_job(&mut self, request: &UpdateJob, now: Timestamp) -> UpdateOutcome {
         let Some(job) = self.jobs.get(&request.id) else { return UpdateOutcome::NotFound };
         if job.version != request.expected_version {
             return UpdateOutcome::Stale(Box::new(job.clone()));
         }
-        if let (true, Some(definition)) = (request.unique_name, &request.definition)
-            && definition.name != job.definition.name
-            && let Some(other) = self.jobs.named(&definition.name, &request.id)
+        if let Some(name) = request.name_to_check(job)
+            && let Some(other) = self.jobs.named(name, &request.id)
         {
             return UpdateOutcome::NameTaken(other.clone());
         }
-        let due_before = job.due.map(|due| due.due_at);
+        let due_before = job.due_at();
         let UpdateJob { id, actor, action, .. } = request;
         let change = Change { actor, action, due_before };
         let edited = self.jobs.change(id, |job| {
-            edit(job, request, now);
+            request.apply(job, now);
             job.clone()
         });
         let Some(job) = edited else { return UpdateOutcome::NotFound };
@@ -224,11 +202,7 @@ impl State {
 
     /// Ends a pending execution as cancelled.
     pub(super) fn end_pending(&mut self, id: &ExecutionId, why: &str, now: Timestamp) {
-        self.executions.change(id, |e| {
-            e.status = Status::Cancelled;
-            e.ended_at = Some(now);
-            e.result = Some(JobResult { message: why.to_owned(), ..JobResult::default() });
-        });
+        self.executions.change(id, |e| e.cancel_pending(why, now));
     }
 
     /// Changes a job as the scheduler itself does, with a record: it makes a new version, so that whoever
@@ -248,30 +222,8 @@ impl State {
             job.clone()
         });
         if let Some(job) = changed {
-            let due_before = job.due.map(|due| due.due_at);
+            let due_before = job.due_at();
             self.audit.record(&job, now, Change { actor: "scheduler", action, due_before }, detail);
         }
     }
-}
-
-fn edit(job: &mut Job, request: &UpdateJob, now: Timestamp) {
-    if let Some(definition) = &request.definition {
-        job.definition = Definition::new(job.id.clone(), definition.clone());
-    }
-    if let Some((due, ended)) = request.due {
-        (job.due, job.ended) = (due, ended);
-    }
-    job.enabled = request.enabled.unwrap_or(job.enabled);
-    job.skip_next = request.skip_next.unwrap_or(job.skip_next);
-    if request.reset.fault {
-        job.fault = None;
-    }
-    if request.reset.failures {
-        job.failures_in_row = 0;
-    }
-    if request.reset.n_fired {
-        job.n_fired = 0;
-    }
-    job.version += 1;
-    job.updated_at = now;
 }

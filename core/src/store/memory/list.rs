@@ -31,6 +31,7 @@ fn fits(job: &Job, query: &JobQuery, search: Option<&str>) -> bool {
         && query.enabled.is_none_or(|enabled| enabled == job.enabled)
         && query.origin.is_none_or(|origin| origin == definition.origin)
         && query.tag.as_ref().is_none_or(|tag| definition.tags.contains(tag))
+        && query.after.as_ref().is_none_or(|after| job.id > *after)
         && query.faulty.is_none_or(|faulty| faulty == job.fault.is_some())
 }
 
@@ -40,6 +41,7 @@ fn order(a: &Job, b: &Job, query: &JobQuery) -> Ordering {
         JobSort::Name => turn(a.definition.name.cmp(&b.definition.name)),
         JobSort::CreatedAt => turn(a.created_at.cmp(&b.created_at)),
         JobSort::DueAt => none_last(a.due.map(|d| d.due_at), b.due.map(|d| d.due_at), turn),
+        JobSort::Id => turn(a.id.cmp(&b.id)),
         JobSort::LastRunAt => none_last(a.last_run_at, b.last_run_at, turn),
     }
 }

@@ -11,6 +11,7 @@ mod claim;
 mod complete;
 mod executions;
 mod history;
+mod import;
 mod jobs;
 mod list;
 mod nodes;
@@ -30,9 +31,10 @@ use self::jobs::Jobs;
 use self::nodes::Nodes;
 use super::{
     AuditEntry, AuditQuery, CancelOutcome, Check, CheckLevel, ClaimOutcome, ClaimRequest, Claimed,
-    CompleteOutcome, CompleteRequest, Counts, CreateJobs, CreateOutcome, ExecutionQuery, HeartbeatOutcome,
-    HeartbeatRequest, JobQuery, JoinRequest, Joined, Node, NodeRef, Page, Planner, PruneRequest, ReapRequest,
-    Reaped, Report, Store, StoreDescription, TriggerOutcome, TriggerRequest, UpdateJob, UpdateOutcome,
+    CompleteOutcome, CompleteRequest, Completion, Counts, CreateJobs, CreateOutcome, ExecutionQuery,
+    HeartbeatOutcome, HeartbeatRequest, Import, Imported, JobQuery, JoinRequest, Joined, Node, NodeRef, Page,
+    Planner, PruneRequest, ReapRequest, Reaped, Report, Store, StoreDescription, TriggerOutcome,
+    TriggerRequest, UpdateJob, UpdateOutcome,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Result};
@@ -149,6 +151,7 @@ impl Store for MemoryStore {
     }
 
     async fn list_jobs(&self, query: &JobQuery) -> Result<Page<Job>> {
+        query.check()?;
         self.step(|state, _| state.jobs.list(query))
     }
 
@@ -184,9 +187,7 @@ impl Store for MemoryStore {
     }
 
     async fn complete(&self, request: CompleteRequest<'_>) -> Result<Vec<CompleteOutcome>> {
-        if let Some(open) = request.completions.iter().find(|c| !c.status.is_final()) {
-            return Err(Error::invalid(format!("`{}` is not an end", open.status)).during("complete"));
-        }
+        Completion::check(request.completions)?;
         self.step(|state, now| state.complete(request, now))
     }
 
@@ -243,6 +244,11 @@ impl Store for MemoryStore {
 
     async fn prune(&self, request: PruneRequest) -> Result<u64> {
         self.step(|state, now| state.prune(request, now))
+    }
+
+    async fn import(&self, import: Import) -> Result<Imported> {
+        import.check()?;
+        self.step(|state, _| state.import(import))
     }
 
     async fn counts(&self) -> Result<Counts> {

@@ -102,10 +102,10 @@ impl State {
         row.node.seen_at = now;
         row.node.lease_until = now.saturating_add(ttl);
         row.node.info = info;
-        let owned = self.executions.owned_by(&node);
-        let cancel = owned.filter(|e| e.cancel_requested).map(|e| e.id).collect();
+        let cancel = self.executions.owned_by(&node).filter(|e| e.cancel_requested).map(|e| e.id).collect();
+        let n_running = self.executions.owned_by(&node).count() as u64;
         let overdue = self.nodes.any_overdue(now) || self.left_by_the_dead().next().is_some();
-        HeartbeatOutcome::Renewed { now, cancel, overdue }
+        HeartbeatOutcome::Renewed { now, cancel, n_running, overdue }
     }
 
     pub(super) fn reap(&mut self, request: ReapRequest, planner: &dyn Planner, now: Timestamp) -> Reaped {

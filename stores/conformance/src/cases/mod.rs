@@ -5,6 +5,7 @@ mod claims;
 mod completion;
 mod fencing;
 mod history;
+mod import;
 mod jobs;
 mod nodes;
 mod paging;
@@ -44,6 +45,7 @@ pub fn cases() -> Vec<Case> {
         triggers::all(),
         races::all(),
         history::all(),
+        import::all(),
         paging::all(),
         strangers::all(),
         unknown_outcome::all(),

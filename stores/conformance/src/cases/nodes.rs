@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use unified_scheduler_core::error::Result;
+use unified_scheduler_core::execution::Status;
 use unified_scheduler_core::store::{
     HeartbeatOutcome, HeartbeatRequest, JoinRequest, Node, NodeInfo, NodeRef,
 };
@@ -16,6 +17,7 @@ group! { "nodes":
     a_claim_is_refused_from_the_instant_the_lease_ends,
     a_heartbeat_renews_from_the_stores_clock,
     a_heartbeat_tells_what_to_cancel,
+    a_heartbeat_tells_how_much_runs,
     a_heartbeat_tells_that_there_is_something_to_reap,
     a_node_that_left_is_dead_at_once,
     an_old_epoch_that_leaves_does_not_take_the_new_one_along,
@@ -94,7 +96,10 @@ async fn a_heartbeat_renews_from_the_stores_clock(ctx: &Ctx<'_>) -> Result<()> {
     for _ in 0..5 {
         ctx.advance(Duration::from_secs(59));
         let beat = ctx.heartbeat(&node, MINUTE).await?;
-        assert_eq!(beat, HeartbeatOutcome::Renewed { now: ctx.now(), cancel: vec![], overdue: false });
+        assert_eq!(
+            beat,
+            HeartbeatOutcome::Renewed { now: ctx.now(), cancel: vec![], n_running: 0, overdue: false }
+        );
     }
     assert!(!ctx.is_refused(&node).await?);
     assert!(ctx.reap().await?.nodes.is_empty());
@@ -118,6 +123,21 @@ async fn a_heartbeat_tells_what_to_cancel(ctx: &Ctx<'_>) -> Result<()> {
     assert_eq!(asked(ctx.heartbeat(&node, LONG).await?), [claimed.execution.id], "until it has ended");
     assert!(asked(ctx.heartbeat(&other, LONG).await?).is_empty(), "only its own");
     assert!(!ctx.execution(&kept.execution.id).await?.cancel_requested);
+    Ok(())
+}
+
+async fn a_heartbeat_tells_how_much_runs(ctx: &Ctx<'_>) -> Result<()> {
+    let (node, other) = (ctx.join("node").await?, ctx.join("other").await?);
+    let first = ctx.running("first", &node).await?;
+    ctx.running("second", &node).await?;
+    let running = |beat: HeartbeatOutcome| match beat {
+        HeartbeatOutcome::Renewed { n_running, .. } => n_running,
+        HeartbeatOutcome::Refused => panic!("refused"),
+    };
+    assert_eq!(running(ctx.heartbeat(&node, LONG).await?), 2);
+    assert_eq!(running(ctx.heartbeat(&other, LONG).await?), 0, "only its own");
+    ctx.end(&node, &first, Status::Success).await?;
+    assert_eq!(running(ctx.heartbeat(&node, LONG).await?), 1);
     Ok(())
 }
 

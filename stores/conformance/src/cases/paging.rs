@@ -114,6 +114,7 @@ async fn jobs_are_sorted_and_those_without_a_value_come_last(ctx: &Ctx<'_>) -> R
                     JobSort::CreatedAt => Some(job.created_at.to_string()),
                     JobSort::DueAt => job.due.map(|due| due.due_at.to_string()),
                     JobSort::LastRunAt => job.last_run_at.map(|t| t.to_string()),
+                    JobSort::Id => None,
                 };
                 let (a, b) = (value(&pair[0]), value(&pair[1]));
                 let in_order = match (&a, &b) {

@@ -10,8 +10,9 @@ use unified_scheduler_core::schedule::Calendar;
 use unified_scheduler_core::store::{
     AuditEntry, AuditQuery, CancelOutcome, Check, ClaimOutcome, ClaimRequest, Claimed, CompleteOutcome,
     CompleteRequest, Counts, CreateJobs, CreateOutcome, ExecutionQuery, HeartbeatOutcome, HeartbeatRequest,
-    JobQuery, JoinRequest, Joined, MemoryStore, Node, NodeRef, Page, Planner, PruneRequest, ReapRequest,
-    Reaped, Report, Store, StoreDescription, TriggerOutcome, TriggerRequest, UpdateJob, UpdateOutcome,
+    Import, Imported, JobQuery, JoinRequest, Joined, MemoryStore, Node, NodeRef, Page, Planner, PruneRequest,
+    ReapRequest, Reaped, Report, Store, StoreDescription, TriggerOutcome, TriggerRequest, UpdateJob,
+    UpdateOutcome,
 };
 use unified_scheduler_core::time::Timestamp;
 
@@ -182,6 +183,10 @@ impl Store for Buggy {
 
     async fn diagnose(&self) -> Result<Vec<Check>> {
         self.store.diagnose().await
+    }
+
+    async fn import(&self, import: Import) -> Result<Imported> {
+        self.store.import(import).await
     }
 
     async fn close(&self) -> Result<()> {

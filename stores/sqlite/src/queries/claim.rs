@@ -184,16 +184,12 @@ fn apply(
     plan: Plan,
     batch: &mut ClaimBatch,
 ) -> Step<()> {
-    let (due, ended) = match plan.next {
-        NextDue::At(due) => (Some(due), None),
-        NextDue::Ended(reason) => (None, Some(reason)),
-        NextDue::AfterCompletion => (None, None),
-        NextDue::SetAside(reason) => {
-            jobs::set_aside(session, n, &reason, batch.now)?;
-            batch.set_aside.push((job.id.clone(), reason));
-            return Ok(());
-        }
-    };
+    if let NextDue::SetAside(reason) = plan.next {
+        jobs::set_aside(session, n, &reason, batch.now)?;
+        batch.set_aside.push((job.id.clone(), reason));
+        return Ok(());
+    }
+    let (due, ended) = plan.next.parts();
     let moved = writes.moved.execute(params![
         n,
         job.version,

@@ -1,8 +1,8 @@
 //! Ends of executions, and all that follows from them, in one step each.
 
 use rusqlite::{CachedStatement, params};
+use unified_scheduler_core::Timestamp;
 use unified_scheduler_core::store::{CompleteOutcome, Completion, FailureCount, NodeRef};
-use unified_scheduler_core::{Error, Timestamp};
 
 use super::executions::{append_logs, insert_follower};
 use super::{executions, jobs, nodes};
@@ -15,11 +15,7 @@ pub(crate) fn complete(
     node: &NodeRef,
     completions: &[Completion],
 ) -> Step<Vec<CompleteOutcome>> {
-    if let Some(open) = completions.iter().find(|completion| !completion.status.is_final()) {
-        return Err(Error::invalid(format!("`{}` is no end of an execution", open.status))
-            .with("execution_id", open.execution_id)
-            .into());
-    }
+    Completion::check(completions)?;
     let alive = nodes::lease(session, node)?.is_some();
     let mut outcomes = Vec::with_capacity(completions.len());
     let mut ends = Ends::new(session)?;
@@ -198,10 +194,7 @@ fn earlier(session: &Session, node: &NodeRef, alive: bool, completion: &Completi
             CompleteOutcome::Refused
         });
     };
-    let same = known.node_id.as_ref() == Some(&node.id)
-        && (known.epoch, known.claim) == (node.epoch, completion.claim)
-        && (known.status, known.ended_at) == (completion.status, Some(completion.ended_at));
-    if !same {
+    if !completion.is_repeat(&known, node) {
         return Ok(CompleteOutcome::Refused);
     }
     let paused = session.first(

@@ -7,10 +7,10 @@ use serde_json::Value;
 use unified_scheduler_core::Error;
 use unified_scheduler_core::execution::Status;
 use unified_scheduler_core::id::JobId;
-use unified_scheduler_core::job::{Definition, EndReason, Job, JobDefinition};
+use unified_scheduler_core::job::{EndReason, Job, JobDefinition};
 use unified_scheduler_core::schedule::Calendar;
 use unified_scheduler_core::store::{
-    AuditEntry, ConflictKind, CreateConflict, CreateJobs, CreateOutcome, UpdateJob, UpdateOutcome,
+    AuditEntry, Change, CreateJobs, CreateOutcome, UpdateJob, UpdateOutcome,
 };
 
 use super::executions::{cancelled, end_pending};
@@ -20,53 +20,39 @@ use crate::rows::{at, int, key, millis};
 use crate::session::Session;
 
 pub(crate) fn create(session: &mut Session, request: &CreateJobs) -> Step<CreateOutcome> {
-    let mut new: Vec<&Job> = Vec::with_capacity(request.jobs.len());
-    let mut conflicts = Vec::new();
-    let mut ids: HashMap<&JobId, &Job> = HashMap::new();
-    let mut names: HashMap<&str, &JobId> = HashMap::new();
-    for (index, job) in request.jobs.iter().enumerate() {
+    let mut stored: HashMap<&JobId, Job> = HashMap::new();
+    let mut names: HashMap<&str, Vec<JobId>> = HashMap::new();
+    for job in &request.jobs {
+        if let Some((_, known)) = jobs::read(session, &job.id)? {
+            stored.insert(&job.id, known);
+        }
         let name = job.definition.name.as_str();
-        let same = match ids.get(&job.id) {
-            Some(twin) => Some(twin.definition == job.definition),
-            None => jobs::read(session, &job.id)?.map(|(_, known)| known.definition == job.definition),
-        };
-        let conflict = match same {
-            Some(true) => None,
-            Some(false) => Some(ConflictKind::Id),
-            None => {
-                new.push(job);
-                if request.unique_names { name_conflict(session, job, names.get(name))? } else { None }
-            }
-        };
-        conflicts.extend(conflict.map(|conflict| CreateConflict { index, conflict }));
-        ids.entry(&job.id).or_insert(job);
-        names.entry(name).or_insert(&job.id);
+        if request.unique_names && !names.contains_key(name) {
+            names.insert(name, with_name(session, name)?);
+        }
     }
+    let holder = |name: &str, id: &JobId| names.get(name)?.iter().find(|other| *other != id).cloned();
+    let conflicts = request.conflicts(|id| stored.get(id), holder);
     if !conflicts.is_empty() {
         return Ok(CreateOutcome::Refused(conflicts));
     }
-    for job in new {
-        insert(session, job, &request.actor)?;
+    for job in request.missing(|id| stored.contains_key(id)) {
+        insert(session, job)?;
+        let change = Change { actor: &request.actor, action: "created", due_before: None };
+        jobs::audit(session, &AuditEntry::of(job, session.now(), change, Value::Null))?;
         session.hint = true;
     }
     Ok(CreateOutcome::Created)
 }
 
-fn name_conflict(session: &Session, job: &Job, in_request: Option<&&JobId>) -> Step<Option<ConflictKind>> {
-    let stored = name_taken(session, &job.definition.name, &job.id)?;
-    Ok(stored.or_else(|| in_request.map(|id| (*id).clone())).map(ConflictKind::Name))
+/// The first two jobs with this name: enough to tell whether another than a given one has it.
+fn with_name(session: &Session, name: &str) -> Step<Vec<JobId>> {
+    session.all("SELECT id FROM @jobs WHERE name = ?1 ORDER BY id LIMIT 2", [name], |row| {
+        Ok(JobId::from(row.get::<_, String>(0)?))
+    })
 }
 
-/// Another job with this name.
-fn name_taken(session: &Session, name: &str, id: &JobId) -> Step<Option<JobId>> {
-    session.first(
-        "SELECT id FROM @jobs WHERE name = ?1 AND id <> ?2 ORDER BY id LIMIT 1",
-        [name, id.as_str()],
-        |row| row.get::<_, String>(0).map(JobId::from),
-    )
-}
-
-fn insert(session: &Session, job: &Job, actor: &str) -> Step<()> {
+pub(crate) fn insert(session: &Session, job: &Job) -> Step<()> {
     let inserted = session.first(
         "INSERT INTO @jobs (id, name, description, origin, tags, definition, max_running, max_age, max_count,
              created_at, created_by)
@@ -102,9 +88,7 @@ fn insert(session: &Session, job: &Job, actor: &str) -> Step<()> {
             job.last_execution_id.as_ref().map(key)
         ],
     )?;
-    let mut entry = entry(session, job, "created", actor);
-    entry.due_after = job.is_scheduled().then(|| job.due.map(|due| due.due_at)).flatten();
-    jobs::audit(session, &entry)
+    Ok(())
 }
 
 /// Writes a definition, and the columns that repeat parts of it.
@@ -128,55 +112,24 @@ fn write_definition(session: &Session, n: i64, definition: &JobDefinition) -> St
     Ok(())
 }
 
-fn entry(session: &Session, job: &Job, action: &str, actor: &str) -> AuditEntry {
-    AuditEntry {
-        at: session.now(),
-        job_id: job.id.clone(),
-        job_name: job.definition.name.clone(),
-        action: action.to_owned(),
-        actor: actor.to_owned(),
-        version: job.version,
-        due_before: None,
-        due_after: None,
-        detail: Value::Null,
-    }
-}
-
-pub(crate) fn update(session: &mut Session, request: UpdateJob) -> Step<UpdateOutcome> {
+pub(crate) fn update(session: &mut Session, request: &UpdateJob) -> Step<UpdateOutcome> {
     let Some((n, mut job)) = jobs::read(session, &request.id)? else { return Ok(UpdateOutcome::NotFound) };
     if job.version != request.expected_version {
         return Ok(UpdateOutcome::Stale(Box::new(job)));
     }
-    if let (true, Some(definition)) = (request.unique_name, &request.definition)
-        && definition.name != job.definition.name
-        && let Some(other) = name_taken(session, &definition.name, &job.id)?
+    if let Some(name) = request.name_to_check(&job)
+        && let Some(other) = with_name(session, name)?.into_iter().find(|id| *id != job.id)
     {
         return Ok(UpdateOutcome::NameTaken(other));
     }
-    let due_before = job.due.map(|due| due.due_at);
+    let due_before = job.due_at();
+    let before = job.definition.clone();
     // A job that can't be read shows that as its fault; it is no fault of the state's.
-    let stored_fault = jobs::state(session, n)?.and_then(|state| state.fault);
-    job.version += 1;
-    job.updated_at = session.now();
-    if let Some(enabled) = request.enabled {
-        job.enabled = enabled;
-    }
-    if let Some((due, ended)) = request.due {
-        (job.due, job.ended) = (due, ended);
-    }
-    if let Some(skip_next) = request.skip_next {
-        job.skip_next = skip_next;
-    }
-    job.fault = if request.reset.fault { None } else { stored_fault };
-    if request.reset.failures {
-        job.failures_in_row = 0;
-    }
-    if request.reset.n_fired {
-        job.n_fired = 0;
-    }
-    if let Some(definition) = request.definition {
-        write_definition(session, n, &definition)?;
-        if (&definition.handler, definition.priority) != (&job.definition.handler, job.definition.priority) {
+    job.fault = jobs::state(session, n)?.and_then(|state| state.fault);
+    request.apply(&mut job, session.now());
+    if let Some(definition) = &request.definition {
+        write_definition(session, n, definition)?;
+        if (&definition.handler, definition.priority) != (&before.handler, before.priority) {
             // What waits is run by whoever runs the job from now on.
             session.execute(
                 "UPDATE @executions SET handler = ?2, priority = ?3
@@ -184,7 +137,6 @@ pub(crate) fn update(session: &mut Session, request: UpdateJob) -> Step<UpdateOu
                 params![job.id.as_str(), definition.handler, definition.priority],
             )?;
         }
-        job.definition = Definition::new(job.id.clone(), definition);
     }
     session.execute(
         "UPDATE @job_state SET version = ?2, enabled = ?3, handler = ?4, priority = ?5, due_at = ?6,
@@ -206,16 +158,14 @@ pub(crate) fn update(session: &mut Session, request: UpdateJob) -> Step<UpdateOu
             job.updated_at.as_millis()
         ],
     )?;
-    let mut entry = entry(session, &job, &request.action, &request.actor);
-    entry.due_before = due_before;
-    entry.due_after = job.is_scheduled().then(|| job.due.map(|due| due.due_at)).flatten();
-    jobs::audit(session, &entry)?;
+    let change = Change { actor: &request.actor, action: &request.action, due_before };
+    jobs::audit(session, &AuditEntry::of(&job, session.now(), change, Value::Null))?;
     session.hint = true;
     Ok(UpdateOutcome::Updated(Box::new(job)))
 }
 
 pub(crate) fn delete(session: &mut Session, id: &JobId, actor: &str) -> Step<bool> {
-    let Some((n, job)) = jobs::read(session, id)? else { return Ok(false) };
+    let Some((n, mut job)) = jobs::read(session, id)? else { return Ok(false) };
     session.execute(
         concat!(
             end_pending!(),
@@ -229,9 +179,8 @@ pub(crate) fn delete(session: &mut Session, id: &JobId, actor: &str) -> Step<boo
     )?;
     session.execute("DELETE FROM @job_state WHERE n = ?1", [n])?;
     session.execute("DELETE FROM @jobs WHERE n = ?1", [n])?;
-    let mut entry = entry(session, &job, "deleted", actor);
-    entry.due_before = job.due.map(|due| due.due_at);
-    jobs::audit(session, &entry)?;
+    let change = Change { actor, action: "deleted", due_before: job.due.take().map(|due| due.due_at) };
+    jobs::audit(session, &AuditEntry::of(&job, session.now(), change, Value::Null))?;
     session.hint = true;
     Ok(true)
 }

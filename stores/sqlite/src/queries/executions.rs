@@ -153,7 +153,7 @@ pub(crate) fn owned(session: &Session, node: &NodeRef) -> Step<Vec<Claimed>> {
         execution_columns!(),
         " FROM @executions WHERE status = 'running' AND node_id = ?1 AND epoch = ?2 ORDER BY id"
     );
-    let executions = session.all(SQL, params![node.id.as_str(), node.epoch.0], execution)?;
+    let executions = session.readable(SQL, params![node.id.as_str(), node.epoch.0], execution)?;
     let mut owned = Vec::with_capacity(executions.len());
     for execution in executions {
         owned.push(match jobs::read(session, &execution.job_id)? {

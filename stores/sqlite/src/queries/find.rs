@@ -12,7 +12,7 @@ use crate::rows::{
     JobState, N_STATE_COLUMNS, count, execution, execution_columns, int, job_columns, key, known_job, size,
     state_columns,
 };
-use crate::session::Session;
+use crate::session::{Session, readable};
 
 /// The conditions of a query, with their values.
 #[derive(Default)]
@@ -41,6 +41,9 @@ fn total(session: &Session, from: &str, filter: &Filter) -> Step<u64> {
     Ok(count(statement.query_row(params_from_iter(&filter.values), |row| row.get(0))?))
 }
 
+/// How many rows more than wanted a page looks at, should some be unreadable.
+const SPARE: usize = 100;
+
 /// One page of rows.
 fn items<T>(
     session: &Session,
@@ -52,12 +55,16 @@ fn items<T>(
 ) -> Step<Vec<T>> {
     let Filter { sql, mut values } = filter;
     let sql = session.text(&format!("SELECT {columns} FROM {from}{sql} ORDER BY {order} LIMIT ? OFFSET ?"));
-    values.extend([Value::Integer(size(limit)), Value::Integer(int(offset))]);
+    // Rows are read as they are asked for: some that can't be read make no page shorter.
+    let most = if limit == 0 { 0 } else { limit.saturating_add(SPARE) };
+    values.extend([Value::Integer(size(most)), Value::Integer(int(offset))]);
     let mut statement = session.conn.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(&values))?;
     let mut items = Vec::new();
-    while let Some(row) = rows.next()? {
-        items.push(read(row)?);
+    while items.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        items.extend(readable(read(row))?);
     }
     Ok(items)
 }
@@ -91,15 +98,20 @@ pub(crate) fn jobs(session: &Session, query: &JobQuery) -> Step<Page<Job>> {
         Some(false) => filter.and("s.fault IS NULL", []),
         None => {}
     }
+    query.check()?;
     let direction = if query.descending { "DESC" } else { "ASC" };
     let order = match query.sort {
         JobSort::Name => format!("j.name {direction}, j.id"),
         JobSort::CreatedAt => format!("j.created_at {direction}, j.id"),
         JobSort::DueAt => format!("s.due_at IS NULL, s.due_at {direction}, j.id"),
+        JobSort::Id => format!("j.id {direction}"),
         JobSort::LastRunAt => format!("s.last_run_at IS NULL, s.last_run_at {direction}, j.id"),
     };
     let from = "@jobs j JOIN @job_state s USING (n)";
     let total = if query.count { Some(total(session, from, &filter)?) } else { None };
+    if let Some(after) = &query.after {
+        filter.and("j.id > ?", [text(after.as_str())]);
+    }
     let items = items(session, (COLUMNS, from), filter, &order, (query.offset, query.limit), |row| {
         let state = JobState::read(row)?;
         let known = known_job(row, N_STATE_COLUMNS, &state.handler)?;

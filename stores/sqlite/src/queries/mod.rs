@@ -7,6 +7,7 @@ pub(crate) mod edit;
 pub(crate) mod executions;
 pub(crate) mod find;
 pub(crate) mod history;
+pub(crate) mod import;
 pub(crate) mod jobs;
 pub(crate) mod nodes;
 pub(crate) mod pending;

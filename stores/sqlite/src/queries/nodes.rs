@@ -62,14 +62,16 @@ pub(crate) fn heartbeat(session: &Session, request: &HeartbeatRequest) -> Step<H
     if renewed == 0 {
         return Ok(HeartbeatOutcome::Refused);
     }
-    let cancel = session.all(
-        "SELECT id FROM @executions
-         WHERE status = 'running' AND node_id = ?1 AND epoch = ?2 AND cancel_requested = 1 ORDER BY id",
+    let running = session.all(
+        "SELECT id, cancel_requested FROM @executions
+         WHERE status = 'running' AND node_id = ?1 AND epoch = ?2 ORDER BY id",
         params![node.id.as_str(), node.epoch.0],
-        |row| Ok(execution_id(row, 0)?),
+        |row| Ok((execution_id(row, 0)?, row.get::<_, bool>(1)?)),
     )?;
+    let n_running = running.len() as u64;
+    let cancel = running.into_iter().filter_map(|(id, called_off)| called_off.then_some(id)).collect();
     let overdue = is_overdue(session, now)?;
-    Ok(HeartbeatOutcome::Renewed { now, cancel, overdue })
+    Ok(HeartbeatOutcome::Renewed { now, cancel, n_running, overdue })
 }
 
 /// Whether there is something to reap.

@@ -155,13 +155,19 @@ pub(crate) fn free_slots(session: &Session, job: &Job) -> Step<i64> {
 
 /// Makes a pending execution running, owned by this node.
 fn own(session: &Session, node: &NodeRef, n: i64, now: Timestamp) -> Step<Option<Execution>> {
-    const SQL: &str = concat!(
-        "UPDATE @executions SET status = 'running', started_at = ?2, node_id = ?3, epoch = ?4, \
-         claim = claim + 1 WHERE n = ?1 AND status = 'pending' RETURNING ",
-        execution_columns!()
-    );
-    let owned = session.all(SQL, params![n, now.as_millis(), node.id.as_str(), node.epoch.0], execution)?;
-    Ok(owned.into_iter().next())
+    const SQL: &str =
+        concat!("SELECT ", execution_columns!(), " FROM @executions WHERE n = ?1 AND status = 'pending'");
+    // What can't be read is nobody's: it stays for a node that can.
+    let Some(mut execution) = session.readable(SQL, [n], execution)?.into_iter().next() else {
+        return Ok(None);
+    };
+    execution.own(node, now);
+    session.execute(
+        "UPDATE @executions SET status = 'running', started_at = ?2, node_id = ?3, epoch = ?4, claim = ?5
+         WHERE n = ?1",
+        params![n, now.as_millis(), node.id.as_str(), node.epoch.0, execution.claim],
+    )?;
+    Ok(Some(execution))
 }
 
 /// The next lower priority of a handler's pending executions.

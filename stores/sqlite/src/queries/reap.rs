@@ -12,7 +12,7 @@ use super::{executions, jobs};
 use crate::consult::Asker;
 use crate::error::Step;
 use crate::rows::{execution, execution_columns, millis, size};
-use crate::session::Session;
+use crate::session::{Session, readable};
 
 /// An execution that a dead node left, and its job if that can be read.
 pub(crate) struct Orphan {
@@ -38,17 +38,19 @@ pub(crate) fn reap(session: &mut Session, request: ReapRequest, planner: &EndAsk
         let mut after = Vec::new();
         loop {
             let page = orphans(session, &owner, &after, left.min(500) + 1)?;
-            let Some(last) = page.last() else { break };
-            after = last.execution.id.as_uuid().as_bytes().to_vec();
+            if page.is_empty() {
+                break;
+            }
             if left == 0 {
                 reaped.more = true;
                 return Ok(reaped);
             }
-            let page: Vec<Orphan> = page.into_iter().take(left).collect();
-            if let Some(last) = page.last() {
-                after = last.execution.id.as_uuid().as_bytes().to_vec();
+            let page: Vec<_> = page.into_iter().take(left).collect();
+            if let Some((last, _)) = page.last() {
+                after.clone_from(last);
             }
-            for (execution, completion) in planner.ask(Questions { orphans: page, now })? {
+            let orphans = page.into_iter().filter_map(|(_, orphan)| orphan).collect();
+            for (execution, completion) in planner.ask(Questions { orphans, now })? {
                 match session.nested(|session| end_orphan(session, &owner, &execution, &completion)) {
                     Ok(Some(ended)) => {
                         left -= 1;
@@ -98,7 +100,13 @@ pub(crate) fn dead_owners(session: &Session) -> Step<Vec<NodeRef>> {
     }
 }
 
-fn orphans(session: &Session, owner: &NodeRef, after: &[u8], limit: usize) -> Step<Vec<Orphan>> {
+/// What a dead owner left, each with its key; `None` for what can't be read, which is left to those who can.
+fn orphans(
+    session: &Session,
+    owner: &NodeRef,
+    after: &[u8],
+    limit: usize,
+) -> Step<Vec<(Vec<u8>, Option<Orphan>)>> {
     const SQL: &str = concat!(
         "SELECT ",
         execution_columns!(),
@@ -106,11 +114,17 @@ fn orphans(session: &Session, owner: &NodeRef, after: &[u8], limit: usize) -> St
          ORDER BY id LIMIT ?4"
     );
     let params = params![owner.id.as_str(), owner.epoch.0, after, size(limit)];
-    let found = session.all(SQL, params, execution)?;
+    let found = session.all(SQL, params, |row| Ok((row.get(0)?, readable(execution(row))?)))?;
     let mut orphans = Vec::with_capacity(found.len());
-    for execution in found {
-        let job = jobs::read(session, &execution.job_id)?.map(|(_, job)| job);
-        orphans.push(Orphan { job, execution });
+    for (key, execution) in found {
+        let orphan = match execution {
+            None => None,
+            Some(execution) => {
+                let job = jobs::read(session, &execution.job_id)?.map(|(_, job)| job);
+                Some(Orphan { job, execution })
+            }
+        };
+        orphans.push((key, orphan));
     }
     Ok(orphans)
 }

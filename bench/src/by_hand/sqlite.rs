@@ -4,9 +4,12 @@
 //! of completions, `synchronous=FULL`, the store's own schema with all its indexes.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use rusqlite::{Connection, params};
+
+use super::ByHand;
+use crate::Failure;
 
 /// A claim: the job moves on, and its execution is there.
 const CLAIM: [&str; 2] = [
@@ -34,34 +37,38 @@ struct Row {
     due_at: i64,
 }
 
-/// Claims and completes, by hand and in batches, every job of the file that is due at `now`.
-///
-/// # Errors
-///
-/// SQLite's own.
-pub fn work_off(file: &Path, now: i64, batch: usize) -> rusqlite::Result<(usize, Duration)> {
-    let mut connection = Connection::open(file)?;
-    connection.pragma_update(None, "journal_mode", "wal")?;
-    connection.pragma_update(None, "synchronous", "full")?;
-    let began = Instant::now();
-    let mut n = 0_usize;
-    loop {
-        let rows = claim(&mut connection, now, batch, n)?;
-        if rows.is_empty() {
-            return Ok((n, began.elapsed()));
-        }
-        let tx = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+/// A connection to the file of a store.
+pub(super) struct Sqlite {
+    connection: Connection,
+    done: usize,
+}
+
+impl Sqlite {
+    pub(super) fn open(file: &Path) -> Result<Self, Failure> {
+        let connection = Connection::open(file)?;
+        connection.pragma_update(None, "journal_mode", "wal")?;
+        connection.pragma_update(None, "synchronous", "full")?;
+        Ok(Self { connection, done: 0 })
+    }
+}
+
+#[async_trait]
+impl ByHand for Sqlite {
+    async fn batch(&mut self, now: i64, size: usize) -> Result<usize, Failure> {
+        let rows = claim(&mut self.connection, now, size, self.done)?;
+        let tx = self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         {
             let mut execution = tx.prepare_cached(COMPLETE[0])?;
             let mut job = tx.prepare_cached(COMPLETE[1])?;
             for (i, row) in rows.iter().enumerate() {
-                let id = key(n + i);
+                let id = key(self.done + i);
                 execution.execute(params![id, now])?;
                 job.execute(params![row.n, now, id])?;
             }
         }
         tx.commit()?;
-        n += rows.len();
+        self.done += rows.len();
+        Ok(rows.len())
     }
 }
 

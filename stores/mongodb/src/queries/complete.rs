@@ -1,0 +1,223 @@
+//! Ends of executions, and what running ones report.
+//!
+//! Two round trips for a plain batch beside the look at the node: one update of each execution, only while
+//! it is owned, and one of each job.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use bson::oid::ObjectId;
+use bson::{Bson, Document, doc};
+use unified_scheduler_core::Timestamp;
+use unified_scheduler_core::execution::Execution;
+use unified_scheduler_core::id::JobId;
+use unified_scheduler_core::job::Job;
+use unified_scheduler_core::store::{
+    CompleteOutcome, CompleteRequest, Completion, NewExecution, NodeRef, Report,
+};
+
+use super::effects::{self, Effect};
+use super::places::state;
+use super::{finish, logs, nodes, read};
+use crate::db::{Db, Durability};
+use crate::error::Step;
+use crate::ids::object_id;
+use crate::legacy::{OURS, ours};
+use crate::rows::{self, End, end_fields};
+
+pub(crate) async fn complete(db: &Db, request: CompleteRequest<'_>) -> Step<(Vec<CompleteOutcome>, bool)> {
+    let CompleteRequest { node, completions } = request;
+    Completion::check(completions)?;
+    if completions.is_empty() {
+        return Ok((Vec::new(), false));
+    }
+    let (alive, now) = nodes::lease(db, node).await?;
+    if alive.is_none() {
+        return earlier(db, node, completions, false, &Ended::default())
+            .await
+            .map(|outcomes| (outcomes, false));
+    }
+    let owned: Vec<(&NodeRef, &Completion)> = completions.iter().map(|c| (node, c)).collect();
+    let ended = end(db, &owned, now, false).await?;
+    let outcomes = if ended.all {
+        let paused = |c: &Completion| ended.paused.get(&object_id(&c.execution_id)).copied().unwrap_or(false);
+        completions.iter().map(|c| CompleteOutcome::Applied { paused: paused(c) }).collect()
+    } else {
+        earlier(db, node, completions, true, &ended).await?
+    };
+    Ok((outcomes, ended.hint))
+}
+
+/// What an attempt to end executions came to.
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    /// Whether all were ended by it.
+    all: bool,
+    /// Those that made their job pause.
+    paused: HashMap<ObjectId, bool>,
+    /// Those that this attempt ended, where not all were.
+    pub(crate) docs: Vec<Document>,
+    /// Whether something new waits, or is due.
+    pub(crate) hint: bool,
+}
+
+/// Ends executions, each only while its owner owns it, with all that follows.
+///
+/// With `tell`, those that this attempt ended are told in any case.
+pub(crate) async fn end(
+    db: &Db,
+    ends: &[(&NodeRef, &Completion)],
+    now: Timestamp,
+    tell: bool,
+) -> Step<Ended> {
+    let jobs = jobs_of_followers(db, ends, now).await?;
+    let token = ObjectId::new();
+    let mut rich = false;
+    let mut updates = Vec::with_capacity(ends.len());
+    for (owner, completion) in ends {
+        let after = after(completion, &jobs, now);
+        rich |= after.is_some();
+        updates.push(statement(owner, completion, after, token));
+    }
+    let wanted = updates.len();
+    let written = db.update(&db.names.executions, updates, Durability::Full).await?;
+    let mut ended = Ended { all: written.n == wanted as u64, ..Ended::default() };
+    let effects: Vec<Effect>;
+    if ended.all && !rich && !tell {
+        effects = ends.iter().map(|(_, completion)| Effect::of(completion)).collect();
+    } else {
+        let read_at = Instant::now();
+        let keys: Vec<ObjectId> = ends.iter().map(|(_, c)| object_id(&c.execution_id)).collect();
+        let filter = doc! { "_id": { "$in": keys.clone() }, ours!("by"): token };
+        let mut docs = db.find(&db.names.executions, filter, state()).await?;
+        docs.sort_by_key(|doc| keys.iter().position(|key| doc.get("_id") == Some(&Bson::ObjectId(*key))));
+        ended.hint = finish::follow(db, &docs, read_at).await?;
+        effects = docs.iter().filter_map(Effect::read).collect();
+        ended.docs = docs;
+    }
+    ended.hint |= ends.iter().any(|(_, completion)| completion.next.is_some());
+    ended.paused = effects::apply(db, &effects, now).await?;
+    finish::tidy_up(db, &ended.docs).await?;
+    Ok(ended)
+}
+
+/// The jobs from which what follows takes its name, handler and priority.
+async fn jobs_of_followers(
+    db: &Db,
+    ends: &[(&NodeRef, &Completion)],
+    now: Timestamp,
+) -> Step<HashMap<JobId, Job>> {
+    let mut ids: Vec<JobId> = ends
+        .iter()
+        .flat_map(|(_, c)| c.retry.iter().chain(&c.chained))
+        .map(|new| new.job_id.clone())
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let rows = read::jobs(db, &ids, now).await?;
+    Ok(rows.into_iter().map(|(id, row)| (id, row.job)).collect())
+}
+
+/// What the execution notes to be done after it.
+fn after(completion: &Completion, jobs: &HashMap<JobId, Job>, now: Timestamp) -> Option<Document> {
+    let row = |new: &NewExecution, chained: bool| {
+        let job = jobs.get(&new.job_id).filter(|job| job.enabled || !chained)?;
+        Some(rows::document(&new.clone().into_execution(job, now), None))
+    };
+    let mut after = Document::new();
+    if let Some(retry) = completion.retry.as_ref().and_then(|new| row(new, false)) {
+        after.insert("retry", retry);
+    }
+    let chained: Vec<Document> = completion.chained.iter().filter_map(|new| row(new, true)).collect();
+    if !chained.is_empty() {
+        after.insert("chained", chained);
+    }
+    if !completion.keeps_row() {
+        after.insert("drop", true);
+    }
+    (!after.is_empty()).then_some(after)
+}
+
+fn statement(owner: &NodeRef, completion: &Completion, after: Option<Document>, token: ObjectId) -> Document {
+    let mut q = doc! { "_id": object_id(&completion.execution_id) };
+    q.extend(rows::owned_by(owner));
+    q.insert(ours!("claim"), i64::from(completion.claim));
+    let mut set = end_fields(End::by(completion));
+    set.insert(ours!("by"), token);
+    if let Some(effect) = Effect::of(completion).to_bson() {
+        set.insert(ours!("effect"), effect);
+    }
+    if let Some(after) = after {
+        set.insert(ours!("after"), after);
+    }
+    if completion.logs.is_empty() {
+        return doc! { "q": q, "u": { "$set": set } };
+    }
+    // In a pipeline a text that begins with `$` would be the path of a field.
+    let literal: Document =
+        set.into_iter().map(|(k, v)| (k, Bson::Document(doc! { "$literal": v }))).collect();
+    let mut stages = vec![doc! { "$set": literal }];
+    stages.extend(logs::append(&completion.logs, completion.first_line));
+    doc! { "q": q, "u": stages }
+}
+
+/// The outcomes where not all were ended: by what is stored.
+async fn earlier(
+    db: &Db,
+    node: &NodeRef,
+    completions: &[Completion],
+    alive: bool,
+    now: &Ended,
+) -> Step<Vec<CompleteOutcome>> {
+    let keys: Vec<ObjectId> = completions.iter().map(|c| object_id(&c.execution_id)).collect();
+    let filter = doc! { "_id": { "$in": keys } };
+    let docs = db.find(&db.names.executions, filter, state()).await?;
+    // One of them may have been ended by an attempt that got no further.
+    let half_done = docs.iter().filter(|doc| doc.get_document(OURS).is_ok_and(|own| own.contains_key("by")));
+    let repeats: Vec<Document> = half_done
+        .filter(|doc| rows::execution(doc).is_ok_and(|e| completions.iter().any(|c| c.is_repeat(&e, node))))
+        .cloned()
+        .collect();
+    finish::settle(db, repeats).await?;
+    let stored: HashMap<_, Execution> = rows::executions(&docs).into_iter().map(|e| (e.id, e)).collect();
+    let dropped = rows::keys(&now.docs);
+    let outcome = |c: &Completion| {
+        let key = object_id(&c.execution_id);
+        let paused = now.paused.get(&key).copied().unwrap_or(false);
+        let applied = match stored.get(&c.execution_id) {
+            Some(execution) => c.is_repeat(execution, node),
+            // What a live node ran can have gone only by its own completion, so this is its repeat.
+            None => dropped.contains(&key) || (alive && !c.keeps_row()),
+        };
+        if applied { CompleteOutcome::Applied { paused } } else { CompleteOutcome::Refused }
+    };
+    Ok(completions.iter().map(outcome).collect())
+}
+
+/// Writes log lines and progress of what runs.
+pub(crate) async fn report(db: &Db, node: &NodeRef, reports: &[Report]) -> Step<usize> {
+    if reports.is_empty() || nodes::lease(db, node).await?.0.is_none() {
+        return Ok(0);
+    }
+    let mut updates = Vec::with_capacity(reports.len());
+    for report in reports {
+        let mut q = doc! { "_id": object_id(&report.execution_id) };
+        q.extend(rows::owned_by(node));
+        q.insert(ours!("claim"), i64::from(report.claim));
+        let mut stages = Vec::new();
+        if !report.logs.is_empty() {
+            stages.extend(logs::append(&report.logs, report.first_line));
+        }
+        if let Some(progress) = &report.progress {
+            let (progress, _) =
+                crate::value::to_bson(&serde_json::to_value(progress)?, crate::value::Types::Plain);
+            stages.push(doc! { "$set": { ours!("progress"): { "$literal": progress } } });
+        }
+        if stages.is_empty() {
+            stages.push(doc! { "$set": { "status": "running" } });
+        }
+        updates.push(doc! { "q": q, "u": stages });
+    }
+    let written = db.update(&db.names.executions, updates, Durability::Full).await?;
+    Ok(usize::try_from(written.n).unwrap_or(usize::MAX))
+}

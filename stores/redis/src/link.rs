@@ -1,0 +1,182 @@
+//! The connection, and how scripts are called over it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
+use redis::{Arg, Client, Cmd, ErrorKind as DriverKind, RedisError, ServerErrorKind, ToRedisArgs, Value};
+use rustls::crypto::CryptoProvider;
+use unified_scheduler_core::{Error, Result};
+
+use crate::config::RedisConfig;
+use crate::error::from_driver;
+use crate::scripts::Script;
+
+/// How often the driver itself tries again, for the errors of a cluster that changes.
+const CLUSTER_RETRIES: u32 = 3;
+
+/// The connection to one server, or to a cluster. Either is shared by all calls and reconnects by itself.
+#[derive(Clone)]
+enum Wire {
+    Single(ConnectionManager),
+    Cluster(ClusterConnection),
+}
+
+/// Calls scripts.
+pub(crate) struct Link {
+    wire: Wire,
+    prefix: String,
+    config: RedisConfig,
+    /// Tells this process's hints from those of others.
+    origin: String,
+    closed: AtomicBool,
+}
+
+/// One call of a script.
+pub(crate) struct Call {
+    script: &'static Script,
+    cmd: Cmd,
+}
+
+impl Call {
+    pub(crate) fn arg(&mut self, arg: impl ToRedisArgs) -> &mut Self {
+        self.cmd.arg(arg);
+        self
+    }
+
+    /// The same call with the script's text, for a server that does not know it.
+    fn spelled_out(&self) -> Cmd {
+        let mut cmd = redis::cmd("EVAL");
+        cmd.arg(&self.script.code);
+        for arg in self.cmd.args_iter().skip(2) {
+            if let Arg::Simple(bytes) = arg {
+                cmd.arg(bytes);
+            }
+        }
+        cmd
+    }
+}
+
+impl Link {
+    pub(crate) async fn open(config: &RedisConfig, origin: String) -> Result<Self> {
+        if config.is_tls() && CryptoProvider::get_default().is_none() {
+            // The driver panics without one. Who was first is as good.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
+        let connecting = async {
+            if config.cluster {
+                let client = ClusterClient::builder(config.nodes.clone())
+                    .retries(CLUSTER_RETRIES)
+                    .connection_timeout(config.timeout)
+                    .response_timeout(config.timeout)
+                    .overall_response_timeout(Some(config.timeout))
+                    .build()?;
+                return Ok(Wire::Cluster(client.get_async_connection().await?));
+            }
+            let first = config.nodes.first().ok_or((DriverKind::InvalidClientConfig, "no address"))?;
+            let client = Client::open(first.clone())?;
+            let settings = ConnectionManagerConfig::new()
+                .set_number_of_retries(1)
+                .set_max_delay(Duration::from_secs(1))
+                .set_connection_timeout(Some(config.timeout))
+                .set_response_timeout(Some(config.timeout));
+            Ok(Wire::Single(ConnectionManager::new_with_config(client, settings).await?))
+        };
+        let connected: Result<Wire, RedisError> =
+            tokio::time::timeout(config.timeout, connecting).await.map_err(|_| too_late())?;
+        Ok(Self {
+            wire: connected.map_err(from_driver)?,
+            prefix: config.prefix(),
+            config: config.clone(),
+            origin,
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// The beginning of a call of `script`.
+    pub(crate) fn call(&self, script: &'static Script) -> Call {
+        let mut cmd = redis::cmd("EVALSHA");
+        cmd.arg(&script.hash).arg(1).arg(&self.prefix);
+        match &self.config.clock {
+            Some(clock) => cmd.arg(clock.now().as_millis()),
+            None => cmd.arg(""),
+        };
+        cmd.arg(&self.origin);
+        Call { script, cmd }
+    }
+
+    pub(crate) async fn run(&self, call: &Call) -> Result<Value> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::stopped("the store is closed"));
+        }
+        let answering = async {
+            match self.send(&call.cmd).await {
+                Err(error) if error.kind() == DriverKind::Server(ServerErrorKind::NoScript) => {
+                    self.send(&call.spelled_out()).await
+                }
+                answer => answer,
+            }
+        };
+        let answer = tokio::time::timeout(self.config.timeout, answering).await.map_err(|_| too_late())?;
+        answer.map_err(from_driver)
+    }
+
+    async fn send(&self, cmd: &Cmd) -> Result<Value, RedisError> {
+        match self.wire.clone() {
+            Wire::Single(mut wire) => wire.send_packed_command(cmd).await,
+            Wire::Cluster(mut wire) => cmd.query_async(&mut wire).await,
+        }
+        .and_then(Value::extract_error)
+    }
+
+    /// A command that no script may call, on the server that holds our keys.
+    pub(crate) async fn ask(&self, cmd: Cmd) -> Result<Value> {
+        let answering = async {
+            match self.wire.clone() {
+                Wire::Single(mut wire) => wire.send_packed_command(&cmd).await,
+                Wire::Cluster(mut wire) => {
+                    let route = Route::new(slot_of(&self.prefix), SlotAddr::Master);
+                    let node = SingleNodeRoutingInfo::SpecificNode(route);
+                    wire.route_command(cmd, RoutingInfo::SingleNode(node)).await
+                }
+            }
+        };
+        let answer = tokio::time::timeout(self.config.timeout, answering).await.map_err(|_| too_late())?;
+        answer.map_err(from_driver)
+    }
+}
+
+fn too_late() -> Error {
+    Error::unavailable("the server did not answer in time")
+}
+
+/// The slot of a key with a hash tag: CRC16 (XMODEM) of the tag, modulo 16384. Source: the Redis Cluster
+/// specification, "Hash tags".
+fn slot_of(key: &str) -> u16 {
+    let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map_or(key, |(tag, _)| tag);
+    let crc = tag.bytes().fold(0_u16, |crc, byte| {
+        (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| {
+            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
+        })
+    });
+    crc % 16384
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_that_of_the_tag() {
+        // From the specification: CRC16 of "123456789" is 0x31C3.
+        assert_eq!(slot_of("123456789"), 0x31C3);
+        assert_eq!(slot_of("{123456789}:x"), slot_of("123456789"));
+    }
+}

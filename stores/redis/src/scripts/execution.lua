@@ -1,0 +1,2 @@
+-- One execution. ARGV: clock, origin, id.
+return call('HGET', P .. 'x', ARGV[3])

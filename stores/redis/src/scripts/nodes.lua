@@ -1,0 +1,2 @@
+-- Every node.
+return call('HGETALL', P .. 'nodes')
