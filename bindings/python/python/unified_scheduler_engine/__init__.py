@@ -11,6 +11,8 @@ Importing this package starts nothing. The engine begins with `await scheduler.s
 
 from __future__ import annotations
 
+from typing import Any
+
 from ._bridge import current_context
 from ._engine import STATUSES, STORE_SCHEMES, TZDB_VERSION, Context, __version__
 from ._errors import (
@@ -28,6 +30,22 @@ from ._errors import (
 )
 from ._processes import ProcessContext, ProcessDiedError
 from ._results import Result
+from .compat import (
+    JobExecutionContext,
+    JobExecutor,
+    JobRegistryService,
+    JobResult,
+    JobTemplate,
+    ScheduledJob,
+    TemplateRegistry,
+    UnifiedScheduler,
+    get_template_registry,
+    get_unified_scheduler,
+    initialize_templates,
+    initialize_unified_scheduler,
+    set_unified_scheduler,
+    shutdown_unified_scheduler,
+)
 from .models import Event, Execution, Explanation, Failure, Job, LogLine, Reason, Report, Run
 from .policies import Chain, History, Misfire, Overlap, Retry
 from .scheduler import JobHandle, Scheduler
@@ -54,7 +72,12 @@ __all__ = [
     "InternalError",
     "InvalidError",
     "Job",
+    "JobExecutionContext",
+    "JobExecutor",
     "JobHandle",
+    "JobRegistryService",
+    "JobResult",
+    "JobTemplate",
     "LogLine",
     "Manual",
     "Misfire",
@@ -69,12 +92,28 @@ __all__ = [
     "RetryLater",
     "Run",
     "Schedule",
+    "ScheduledJob",
     "Scheduler",
     "SchedulerError",
     "StoppedError",
     "SyncScheduler",
+    "TemplateRegistry",
     "UnavailableError",
+    "UnifiedScheduler",
     "UnsupportedError",
     "__version__",
     "current_context",
+    "get_template_registry",
+    "get_unified_scheduler",
+    "initialize_templates",
+    "initialize_unified_scheduler",
+    "set_unified_scheduler",
+    "shutdown_unified_scheduler",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "unified_scheduler":
+        # The scheduler of this process, which changes while the program runs.
+        return get_unified_scheduler()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

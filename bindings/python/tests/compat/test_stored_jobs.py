@@ -1,0 +1,260 @@
+"""Stored jobs on a real server, run by the engine through a handle of each driver."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import socket
+import time
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from bson import ObjectId
+from unified_scheduler_engine import STORE_SCHEMES
+from unified_scheduler_engine.compat import (
+    JobExecutor,
+    JobRegistryService,
+    JobResult,
+    TemplateRegistry,
+    UnifiedScheduler,
+    set_unified_scheduler,
+)
+
+pytestmark = pytest.mark.skipif(
+    not any(scheme.startswith("mongodb") for scheme in STORE_SCHEMES),
+    reason="this build has no MongoDB store",
+)
+
+
+def now() -> datetime:
+    """As documents have it."""
+    value = datetime.now(timezone.utc).replace(tzinfo=None)
+    return value.replace(microsecond=value.microsecond // 1000 * 1000)
+
+
+@pytest_asyncio.fixture
+async def running(db: Any, templates: TemplateRegistry) -> AsyncIterator[UnifiedScheduler]:
+    """A scheduler that runs on the database of the handle."""
+    sent: list[Any] = []
+
+    async def send_email(*mail: str) -> None:
+        sent.append(mail)
+
+    scheduler = UnifiedScheduler(db, poll=0.3, lease=2.0, stop_grace=0.5, send_email=send_email)
+    scheduler.sent = sent  # type: ignore[attr-defined]
+    set_unified_scheduler(scheduler)
+    await scheduler.start()
+    assert scheduler.engine is not None, scheduler.trouble
+    yield scheduler
+    await scheduler.stop()
+    set_unified_scheduler(None)
+
+
+async def until(condition: Any, timeout: float = 10.0) -> Any:
+    """Waits for a condition, which may be a coroutine function."""
+    end = time.monotonic() + timeout
+    while True:
+        answer = condition()
+        if asyncio.iscoroutine(answer):
+            answer = await answer
+        if answer:
+            return answer
+        assert time.monotonic() < end, "it did not come true"
+        await asyncio.sleep(0.02)
+
+
+def job(**fields: Any) -> dict[str, Any]:
+    """A document as the existing backend writes it."""
+    return {
+        "name": "a",
+        "template_type": "echo",
+        "parameters": {"times": 1},
+        "schedule": {
+            "type": "interval",
+            "interval_seconds": 3600,
+            "expression": None,
+            "timezone": "UTC",
+        },
+        "enabled": True,
+        "timeout_seconds": 60,
+        "retry_policy": {"max_retries": 3, "retry_delay_seconds": 300},
+        "nextRunAt": now() + timedelta(seconds=1),
+        "createdAt": now(),
+        "version": 1,
+        **fields,
+    }
+
+
+async def test_a_due_job_runs_with_exactly_what_is_stored(
+    db: Any, running: UnifiedScheduler, templates: TemplateRegistry
+) -> None:
+    parameters = {"when": now(), "who": ObjectId(), "filter": {"$gt": 1}, "times": 2, "x": 1.5}
+    due = now() + timedelta(seconds=1)
+    key = (await db.dynamic_jobs.insert_one(job(parameters=parameters, nextRunAt=due))).inserted_id
+    echo = templates.get("echo")
+    await until(lambda: echo.calls)
+    context = echo.calls[0]
+    assert context.parameters == {**parameters, "triggered_by": "scheduler"}
+    assert context.job_id == str(key)
+    assert context.db is db
+    assert context.scheduled_for == due
+
+    async def ended() -> Any:
+        return await db.job_executions.find_one({"_id": ObjectId(context.execution_id), "status": "success"})
+
+    execution = await until(ended)
+    assert execution["job_id"] == str(key)
+    assert execution["scheduled_for"] == due
+    assert execution["attempt"] == 1
+    assert execution["execution_host"].startswith(f"{socket.gethostname()}:{os.getpid()}")
+    assert execution["result"]["details"] == {"seen": 1}
+    assert set(execution["result"]) == set(JobResult("", "").to_dict())
+    document = await db.dynamic_jobs.find_one({"_id": key})
+    assert document["nextRunAt"] == due + timedelta(hours=1)
+    assert document["parameters"] == parameters
+
+    async def noted() -> Any:
+        found = await db.dynamic_jobs.find_one({"_id": key})
+        return found.get("lastStatus") == "success" and found["lastRunAt"]
+
+    await until(noted)
+    listed = await JobExecutor(db).list_executions({"job_id": str(key)})
+    assert [item["_id"] for item in listed] == [context.execution_id]
+    lines = (await JobExecutor(db).get_execution(context.execution_id) or {})["logs"]
+    assert [line["message"] for line in lines] == [
+        "Starting job execution: a",
+        "echo 2",
+        "Job execution completed: success",
+    ]
+    assert all(isinstance(line["level"], str) for line in lines)
+
+
+async def test_d16_a_manual_run_goes_through_the_engine_and_does_not_overlap(
+    db: Any, running: UnifiedScheduler, templates: TemplateRegistry
+) -> None:
+    templates.get("echo").sleep = 0.5
+    due = now() + timedelta(hours=1)
+    key = (await db.dynamic_jobs.insert_one(job(nextRunAt=due))).inserted_id
+    executor = JobExecutor(db)
+    first, second = await asyncio.gather(
+        executor.execute_job_by_id(str(key), "manual:bob"), executor.execute_job_by_id(str(key), "manual:eve")
+    )
+    assert first is not None
+    assert second is not None
+    assert sorted([first["status"], second["status"]]) == ["skipped", "success"]
+    done = first if first["status"] == "success" else second
+    assert done["triggered_by"].startswith("manual:")
+    assert len(templates.get("echo").calls) == 1
+    assert templates.get("echo").calls[0].parameters["triggered_by"] == done["triggered_by"]
+    assert (await db.dynamic_jobs.find_one({"_id": key}))["nextRunAt"] == due
+    by_code = await executor.execute_job(await db.dynamic_jobs.find_one({"_id": key}))
+    assert by_code["status"] == "success"
+    assert templates.get("echo").calls[1].triggered_by == "scheduler"
+
+
+async def test_a_job_made_by_the_service_runs_and_is_edited(
+    db: Any, running: UnifiedScheduler, templates: TemplateRegistry
+) -> None:
+    service = JobRegistryService(db)
+    made = await service.create_job(
+        {
+            "name": "often",
+            "template_type": "echo",
+            "schedule": {"type": "interval", "interval_seconds": 1},
+            "notifications": {"on_success": ["a@x"]},
+        },
+        "alice",
+    )
+    calls = templates.get("echo").calls
+    await until(lambda: len(calls) >= 3)
+    due = [context.scheduled_for for context in calls]
+    assert all((b - a).total_seconds() % 1 == 0 for a, b in itertools.pairwise(due))
+    await service.update_job(made["_id"], {"enabled": False})
+    await asyncio.sleep(1.5)
+    n = len(calls)
+    await asyncio.sleep(1.5)
+    assert len(calls) == n
+    assert len(await service.get_job_executions(made["_id"])) == n
+    await until(lambda: len(running.sent) == n)  # type: ignore[attr-defined]
+    assert await service.delete_job(made["_id"])
+    assert len(await service.get_job_executions(made["_id"])) == n
+
+
+async def test_d22_nothing_in_an_answer_breaks_a_json_layer(
+    db: Any, running: UnifiedScheduler, templates: TemplateRegistry
+) -> None:
+    odd = {"id": ObjectId(), "nan": float("nan"), "raw": b"\xff", "times": 1}
+    await db.dynamic_jobs.insert_one(job(parameters=odd, odd=odd))
+    await until(lambda: templates.get("echo").calls)
+    await asyncio.sleep(0.3)
+    listed: Any = await JobRegistryService(db).list_jobs()
+    executions = await JobExecutor(db).list_executions()
+
+    def plain(value: Any) -> Any:
+        return value.isoformat() if isinstance(value, datetime) else int("it is no time")
+
+    assert json.dumps(listed, default=plain, allow_nan=False)
+    assert json.dumps(executions, default=plain, allow_nan=False)
+
+
+async def test_d11_a_job_without_a_template_is_set_aside_and_stops_no_other(
+    db: Any, running: UnifiedScheduler, templates: TemplateRegistry
+) -> None:
+    bad = job(name="bad", nextRunAt=now() - timedelta(seconds=5))
+    del bad["template_type"]
+    await db.dynamic_jobs.insert_many([bad, job(name="good")])
+    await until(lambda: templates.get("echo").calls)
+    listed = (await JobRegistryService(db).list_jobs(sort_by="name", sort_order=1))["jobs"]
+    assert [bool(item.get("fault")) for item in listed] == [True, False]
+    assert listed[0]["last_run_status"] == "failed"
+
+
+async def test_d28_a_job_that_is_removed_while_it_runs_does_not_come_back(
+    db: Any, running: UnifiedScheduler, templates: TemplateRegistry
+) -> None:
+    templates.get("echo").sleep = 0.7
+    key = (await db.dynamic_jobs.insert_one(job())).inserted_id
+    await until(lambda: templates.get("echo").calls)
+    await db.dynamic_jobs.delete_one({"_id": key})
+
+    async def ended() -> Any:
+        return await db.job_executions.find_one({"job_id": str(key), "status": {"$ne": "running"}})
+
+    await until(ended)
+    await asyncio.sleep(0.3)
+    assert await db.dynamic_jobs.count_documents({}) == 0
+
+
+async def test_check_dynamic_jobs_returns_when_what_is_due_has_been_taken(
+    db: Any, running: UnifiedScheduler, templates: TemplateRegistry
+) -> None:
+    await db.dynamic_jobs.insert_one(job(nextRunAt=now() - timedelta(seconds=1)))
+    await running.check_dynamic_jobs()
+    await until(lambda: len(templates.get("echo").calls) == 1)
+
+
+async def test_d26_lines_stand_in_the_document_while_it_runs(
+    db: Any, running: UnifiedScheduler, templates: TemplateRegistry
+) -> None:
+    templates.get("echo").sleep = 15
+    await db.dynamic_jobs.insert_one(job())
+
+    async def told() -> Any:
+        found = await JobExecutor(db).list_executions({"status": "running"})
+        return found and found[0]["logs"]
+
+    assert await until(told)
+
+
+async def test_d26_indexes_are_made(db: Any, running: UnifiedScheduler) -> None:
+    jobs = await db.dynamic_jobs.index_information()
+    executions = await db.job_executions.index_information()
+    keys = [index["key"] for index in jobs.values()]
+    assert any([name for name, _ in key][:2] == ["enabled", "nextRunAt"] for key in keys), keys
+    keys = [index["key"] for index in executions.values()]
+    assert any([name for name, _ in key][:2] == ["job_id", "started_at"] for key in keys), keys
