@@ -22,8 +22,13 @@ pub(crate) fn newest() -> i64 {
 
 /// The version of the schema in the database; 0 when there is none.
 pub(crate) async fn version(session: &mut Session) -> Step<i64> {
-    let table = format!("{}.migrations", session.shared.schema);
-    let exists = session.first("SELECT to_regclass($1) IS NOT NULL", params![table]).await?;
+    // The catalog itself, and not `to_regclass`, whose cache may not know yet what was made while this
+    // session waited for the lock.
+    const EXISTS: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = $1 AND c.relname = 'migrations')";
+    let schema = session.shared.schema.clone();
+    let exists = session.first(EXISTS, params![schema]).await?;
     if !exists.map(|row| row.try_get::<bool, _>(0)).transpose()?.unwrap_or_default() {
         return Ok(0);
     }
