@@ -158,8 +158,10 @@ class JobVerbs(Asking):
         idempotency_key: str | None = None,
         unless_open: bool = False,
         actor: str = "api",
+        triggered_by: str | None = None,
     ) -> Execution:
-        """Runs a job now, or at an instant, whether or not it is paused, without moving its schedule."""
+        """Runs a job now, or at an instant, whether or not it is paused, without moving its schedule. The
+        record says that it was triggered by `manual:` and the actor, or what is given as `triggered_by`."""
         answer = await self._core.ask(
             "run_job",
             id=await self._id(job),
@@ -168,5 +170,6 @@ class JobVerbs(Asking):
             idempotency_key=idempotency_key,
             unless_open=unless_open,
             actor=actor,
+            triggered_by=triggered_by,
         )
         return Execution.read(answer)

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import bson
+import pytest
 import pytest_asyncio
 from bson import ObjectId
 from unified_scheduler_engine.compat import (
@@ -112,6 +113,21 @@ async def test_d16_a_manual_run_goes_through_the_engine_and_does_not_overlap(
     by_code = await executor.execute_job(await db.dynamic_jobs.find_one({"_id": key}))
     assert by_code["status"] == "success"
     assert templates.get("echo").calls[1].triggered_by == "scheduler"
+
+
+@pytest.mark.parametrize("by", ["manual", "user", "manual:bob", "scheduler"])
+async def test_who_triggered_a_run_is_stored_as_given(
+    db: Any, running: UnifiedScheduler, templates: TemplateRegistry, by: str
+) -> None:
+    parameters = {"when": now(), "who": ObjectId(), "times": 1}
+    due = now() + timedelta(hours=1)
+    key = (await db.dynamic_jobs.insert_one(job(nextRunAt=due, parameters=parameters))).inserted_id
+    execution = await JobExecutor(db).execute_job_by_id(str(key), by)
+    assert execution is not None
+    assert (execution["status"], execution["triggered_by"]) == ("success", by)
+    context = templates.get("echo").calls[0]
+    assert context.triggered_by == by
+    assert context.parameters == {**parameters, "triggered_by": by}
 
 
 async def test_a_job_made_by_the_service_runs_and_is_edited(
