@@ -16,7 +16,8 @@ use unified_scheduler_services::{Durability, Kind};
 
 const USAGE: &str = "cargo xtask <command>
 
-  test               everything that must hold: format, lints, tidiness, docs, and all tests
+  test               everything that must hold: format, lints, tidiness, docs, and all tests, also those
+                     of the Python package
   tidy               who imports whom, file lengths, words that must not be there
   services …         private database servers for tests; `services --help` says how
   chaos [--seconds N] [--store NAME] [--seed N]
@@ -24,7 +25,7 @@ const USAGE: &str = "cargo xtask <command>
   simulate [SEEDS]   the simulation with more seeds [100000]
   mutants [PART]     seed known bugs one by one (those with PART in their name) and demand that
                      the tests catch each
-  python             the Python package: wheel, clean environment, linters, types, tests
+  python             the Python package alone: wheel, clean environment, linters, types, tests
   bench [NAME]       the benches, in release mode
   ci                 test, then every mutant";
 
@@ -75,7 +76,7 @@ fn test() -> Result<(), Failure> {
     let mut tests = cargo(&["test", "--workspace"]);
     services.name_in(&mut tests);
     // What could not be had is told after what the tests say of the rest.
-    let tested = steps::run("tests", tests);
+    let tested = steps::run("tests", tests).and_then(|()| python::test(&root(), &services));
     services.complete().and(tested)
 }
 

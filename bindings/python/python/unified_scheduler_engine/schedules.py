@@ -110,9 +110,9 @@ class Schedule:
     """What all schedules have: bounds, a limit, jitter and exclusions."""
 
     #: No due time before this.
-    start: Instant | None = None
+    start: Instant | date | None = None
     #: No due time after this.
-    end: Instant | None = None
+    end: Instant | date | None = None
     #: At most so many executions.
     limit: int | None = None
     #: Each occurrence starts late by an offset of its own, from zero to below this.
@@ -166,7 +166,7 @@ class Schedule:
         runs = json.loads(_engine.preview_schedule(json.dumps(self.document("UTC")), n, given))
         return [parse_instant(run["due"]) for run in runs]
 
-    def between(self: _S, start: Instant | None = None, end: Instant | None = None) -> _S:
+    def between(self: _S, start: Instant | date | None = None, end: Instant | date | None = None) -> _S:
         """The same, not before `start` and not after `end`."""
         return replace(self, start=start or self.start, end=end or self.end)
 
