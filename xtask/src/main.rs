@@ -3,6 +3,7 @@
 mod chaos;
 mod mutants;
 mod python;
+mod python_bench;
 mod services;
 mod steps;
 mod tidy;
@@ -27,6 +28,8 @@ const USAGE: &str = "cargo xtask <command>
                      the tests catch each
   python             the Python package alone: wheel, clean environment, linters, types, tests
   bench [NAME]       the benches, in release mode
+  bench python [rate|lag|leak|burst]
+                     those of the Python package, beside the design it replaces and APScheduler
   ci                 test, then every mutant";
 
 fn main() -> ExitCode {
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         ["simulate", rest @ ..] => simulate(rest.first().copied().unwrap_or("100000")),
         ["mutants", rest @ ..] => mutants::run(&root(), rest.first().copied()),
         ["python"] => python::run(&root()),
+        ["bench", "python", rest @ ..] => python_bench::run(&root(), rest),
         ["bench", rest @ ..] => bench(rest),
         ["ci"] => ci(),
         _ => Err(Failure::usage(USAGE)),

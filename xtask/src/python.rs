@@ -34,15 +34,15 @@ pub(crate) fn run(root: &Path) -> Result<(), Failure> {
 /// Builds the wheel, installs it into a clean environment, and runs linters, type checkers and tests there.
 pub(crate) fn test(root: &Path, services: &Services) -> Result<(), Failure> {
     let place = target(root).join("python");
-    let wheel = wheel(root, &place)?;
+    let wheel = wheel(root, &place, "dev")?;
     let clean = Clean::make(root, place.join("clean"), &wheel)?;
     clean.check_sources()?;
     clean.check_types()?;
     clean.run_tests(services)
 }
 
-/// Builds the wheel, in the profile of everything else.
-fn wheel(root: &Path, place: &Path) -> Result<PathBuf, Failure> {
+/// Builds the wheel in a profile, below `place`, which gets the tools for it too.
+pub(crate) fn wheel(root: &Path, place: &Path, profile: &str) -> Result<PathBuf, Failure> {
     let tools = environment(&place.join("tools"))?;
     steps::run("tools for the wheel", pip(&tools, &[OsStr::new(MATURIN)]))?;
     let twice = compiled_twice()?;
@@ -56,7 +56,7 @@ fn wheel(root: &Path, place: &Path) -> Result<PathBuf, Failure> {
     let wheels = place.join("wheels");
     fresh(&wheels)?;
     let mut build = Command::new(tools.join("maturin"));
-    build.args(["build", "--profile", "dev", "--compatibility", "linux", "--out"]).arg(&wheels);
+    build.args(["build", "--profile", profile, "--compatibility", "linux", "--out"]).arg(&wheels);
     build.current_dir(root.join("bindings/python"));
     steps::run("wheel", build)?;
     only_file(&wheels)
@@ -153,6 +153,8 @@ impl Clean {
             let arguments = ["-m", "pytest", "-q", "-n", "3", "-p", "no:cacheprovider"];
             let mut pytest = self.tool("python", &arguments, place);
             pytest.env("PYTHONDONTWRITEBYTECODE", "1");
+            // The pages whose code is run.
+            pytest.env("UNIFIED_SCHEDULER_PAGES", &self.root);
             services.name_in(&mut pytest);
             // Some tests start servers of their own: with passwords, with TLS, to be killed.
             if let Ok(mongod) = programs::mongod() {
@@ -164,12 +166,12 @@ impl Clean {
     }
 }
 
-fn target(root: &Path) -> PathBuf {
+pub(crate) fn target(root: &Path) -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
 
 /// Makes a virtual environment and gives the folder of its programs.
-fn environment(place: &Path) -> Result<PathBuf, Failure> {
+pub(crate) fn environment(place: &Path) -> Result<PathBuf, Failure> {
     if let Some(python) = std::env::var_os("PYTHON") {
         let mut command = Command::new(python);
         command.args(["-m", "venv"]).arg(place);
@@ -181,14 +183,14 @@ fn environment(place: &Path) -> Result<PathBuf, Failure> {
     Ok(place.join(if cfg!(windows) { "Scripts" } else { "bin" }))
 }
 
-fn pip(bin: &Path, what: &[&OsStr]) -> Command {
+pub(crate) fn pip(bin: &Path, what: &[&OsStr]) -> Command {
     let mut command = Command::new(bin.join("python"));
     command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(what);
     command
 }
 
 /// An empty folder.
-fn fresh(place: &Path) -> Result<(), Failure> {
+pub(crate) fn fresh(place: &Path) -> Result<(), Failure> {
     let gone = std::fs::remove_dir_all(place);
     if let Err(error) = gone
         && error.kind() != std::io::ErrorKind::NotFound

@@ -28,7 +28,8 @@ class HistoryVerbs(Asking):
         offset: int = 0,
         limit: int = 50,
     ) -> list[Execution]:
-        """A page of executions, the newest first."""
+        """A page of executions, the newest first: those with one of these statuses, and with a due time from
+        `since` until before `until`."""
         query = {
             "job_id": None if job is None else await self._id(job),
             "statuses": [status] if isinstance(status, str) else list(status),
@@ -48,7 +49,8 @@ class HistoryVerbs(Asking):
         return None if answer is None else Execution.read(answer)
 
     async def wait_for(self, execution: str | Execution, timeout: Duration | None = None) -> Execution:
-        """Waits until an execution has ended. Raises `TimeoutError` when that takes too long."""
+        """Waits until an execution has ended, on whichever node. Raises `TimeoutError` when that takes longer
+        than `timeout`, in real time; the execution goes on."""
 
         async def look() -> Execution:
             pause = 0.005
@@ -110,7 +112,7 @@ class HistoryVerbs(Asking):
         return Report.read(answer)
 
     async def status(self) -> dict[str, Any]:
-        """How the scheduler and its store are."""
+        """How the scheduler and its store are; lengths of time in it are seconds."""
         answer: dict[str, Any] = await self._core.ask("status")
         return answer
 

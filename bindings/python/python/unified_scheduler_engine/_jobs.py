@@ -33,7 +33,10 @@ class JobVerbs(Asking):
         actor: str | None = None,
         **options: Unpack[JobOptions],
     ) -> Job:
-        """Stores a job made at run time from a template, or from a handler by its name."""
+        """Stores a job made at run time from a template, or from a handler by its name.
+
+        Raises `InvalidError` when template, parameters or schedule are refused, with a fault for each field,
+        and `ConflictError` when there is a job with this id."""
         given: dict[str, Any] = {**self._defaults, **options}
         next_run_time = given.pop("next_run_time", None)
         keywords, others = _options.split(given)
@@ -104,7 +107,8 @@ class JobVerbs(Asking):
     get_jobs = jobs
 
     async def pause(self, job: JobRef) -> Job:
-        """Keeps its schedule from counting. What runs goes on."""
+        """Keeps its schedule from counting, on every node and over restarts. What runs goes on, and `trigger`
+        works. Raises `NotFoundError`, as all these do, when there is no such job."""
         return Job.read(await self._core.ask("disable_job", id=await self._id(job), actor="api"))
 
     pause_job = pause
@@ -128,7 +132,8 @@ class JobVerbs(Asking):
     reschedule_job = reschedule
 
     async def modify_job(self, job: JobRef, **changes: Unpack[JobChanges]) -> Job:
-        """Changes options of a job."""
+        """Changes options of a job. What runs goes on with the old ones. Raises `InvalidError` for what is no
+        option, and says what does it."""
         fields = _options.document(changes)
         return Job.read(await self._core.ask("edit_job", id=await self._id(job), changes=fields))
 
@@ -160,8 +165,13 @@ class JobVerbs(Asking):
         actor: str = "api",
         triggered_by: str | None = None,
     ) -> Execution:
-        """Runs a job now, or at an instant, whether or not it is paused, without moving its schedule. The
-        record says that it was triggered by `manual:` and the actor, or what is given as `triggered_by`."""
+        """Runs a job now, or at an instant, whether or not it is paused, without moving its schedule. Returns
+        once that is stored; `wait_for` waits for the end.
+
+        `parameters` stand in place of the job's own. A repeated `idempotency_key` gives the first execution
+        back. With `unless_open`, raises `ConflictError` while one is pending or running; otherwise the job's
+        overlap policy makes it wait. The record says that it was triggered by `manual:` and the actor, or
+        what is given as `triggered_by`."""
         answer = await self._core.ask(
             "run_job",
             id=await self._id(job),

@@ -8,11 +8,30 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from ._errors import Fault, InvalidError
 from .models import Event
 
 logger = logging.getLogger("unified_scheduler")
 
 Listener = Callable[[Event], "Awaitable[None] | None"]
+
+#: What can be heard of.
+EVENTS = (
+    "execution_started",
+    "execution_ended",
+    "execution_refused",
+    "occurrence_recorded",
+    "job_changed",
+    "job_ended",
+    "job_set_aside",
+    "job_paused",
+    "node_joined",
+    "node_died",
+    "lease_lost",
+    "degraded",
+    "recovered",
+    "stopped",
+)
 
 
 class Listeners:
@@ -26,8 +45,19 @@ class Listeners:
         return bool(self._entries)
 
     def add(self, listener: Listener, events: tuple[str, ...]) -> None:
-        """One more."""
+        """One more. Raises `InvalidError` for an event that there is not: it would never come."""
+        for event in events:
+            if event not in EVENTS:
+                raise InvalidError(
+                    f"there is no event {event!r}; there are {', '.join(EVENTS)}",
+                    (Fault("events", f"{event!r} is no event", None, "a failure is an `execution_ended`"),),
+                )
         self._entries.append((listener, frozenset(events)))
+
+    def register_with(self, other: Listeners) -> None:
+        """Has others told of the same."""
+        for listener, events in self._entries:
+            other.add(listener, tuple(events))
 
     def remove(self, listener: Listener) -> None:
         """Calls it no more."""

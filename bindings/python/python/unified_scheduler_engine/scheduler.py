@@ -17,7 +17,7 @@ from ._handle import JobHandle
 from ._history import HistoryVerbs
 from ._jobs import JobVerbs
 from ._listeners import Listener, Listeners
-from ._targets import FunctionTarget, ObjectTarget, TemplateTarget, name_of, schema_of
+from ._targets import FunctionTarget, ObjectTarget, TemplateTarget, name_of, resolve, schema_of
 from ._triggers import schedule_of
 from .schedules import Duration, Trigger, instant, seconds, zone_name
 
@@ -35,6 +35,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 class Scheduler(JobVerbs, HistoryVerbs):
     """Jobs over one store, run by this process and every other one with the same store.
+
+    Lengths of time are a `timedelta`, seconds, or a text such as `"1h30m"`. Instants are a datetime with a
+    zone, or a text with an offset; without one they are read in the zone of the schedule, else in `timezone`,
+    else refused. What comes back is in UTC. Every call that asks the store raises a `SchedulerError`:
+    `UnavailableError` when the store can't answer now. Cancelling a call that changes something does not undo
+    it: the order is carried out all the same.
+
+    `concurrency` is how many executions run at once here, `max_threads` how many plain functions among them;
+    `lease` is after how long without a sign this node counts as dead (15 s), `poll` how often the store is
+    asked when nothing wakes this node (30 s); `stop_grace` is how long what runs may go on at a stop, and
+    `cancel_grace` what was asked to stop (5 s); `retention` is how long ended executions are kept, `None` for
+    ever. Making a scheduler opens nothing.
 
     >>> import asyncio
     >>> from unified_scheduler_engine import Manual, Scheduler
@@ -113,7 +125,9 @@ class Scheduler(JobVerbs, HistoryVerbs):
         return self._core.n_running
 
     async def start(self) -> None:
-        """Starts, and returns when it runs. Coroutines run on the loop, and in the context, of this call."""
+        """Starts, and returns when it runs. Coroutines run on the loop, and in the context variables, of this
+        call. Raises `ConflictError` when it, or another one with this store, runs already in this process,
+        `UnavailableError` when the store can't be reached, and `InvalidError` when a job can't run."""
         await self._core.start()
         if self._listeners:
             self._core.subscribe()
@@ -122,7 +136,9 @@ class Scheduler(JobVerbs, HistoryVerbs):
             await work()
 
     async def stop(self, grace: Duration | None = None) -> None:
-        """Stops: what runs may end within `grace`, then is cancelled and recorded as interrupted."""
+        """Stops: nothing new begins; what runs may end within `grace` (`stop_grace` when not given), then is
+        cancelled, and recorded as `failed`, `interrupted`. Does nothing when it does not run. Cancelling this
+        call does not keep it from stopping."""
         await self._core.stop(None if grace is None else seconds(grace, "grace"))
 
     async def shutdown(self, wait: bool = True) -> None:
@@ -154,7 +170,7 @@ class Scheduler(JobVerbs, HistoryVerbs):
         kwargs: Mapping[str, Any] | None = None,
         **options: Unpack[JobOptions],
     ) -> Callable[[F], F]:
-        """Makes a job of the function below it."""
+        """Makes a job of the function below it, which stays as it is; see `add_job`."""
 
         def register(func: F) -> F:
             self.add_job(func, trigger, args, kwargs, id=id, name=name, **options)
@@ -166,7 +182,7 @@ class Scheduler(JobVerbs, HistoryVerbs):
 
     def add_job(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., Any] | str,
         trigger: Trigger = None,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
@@ -177,7 +193,13 @@ class Scheduler(JobVerbs, HistoryVerbs):
         **options: Unpack[JobOptions],
     ) -> JobHandle:
         """Adds a job, before or after the start. The same id registered again is the same job, with its due
-        time and history. Await the answer to know that it is stored."""
+        time and history. Await the answer to know that it is stored.
+
+        `func` may be a text, `package.module:function`, as in APScheduler. Raises `InvalidError` for what
+        can't run, with what is wrong and how to mend it; `ConflictError` when another function has the id.
+        """
+        if isinstance(func, str):
+            func = resolve(func)
         given: dict[str, Any] = {**self._defaults, **options}
         pause = "next_run_time" in given and given["next_run_time"] is None
         next_run_time = given.pop("next_run_time", None)
