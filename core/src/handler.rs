@@ -21,6 +21,15 @@ pub trait Handler: Send + Sync + 'static {
     /// The future is dropped when its time is out, or some seconds after its token was cancelled: what
     /// must happen all the same belongs in a destructor. A panic is a failure with its message.
     async fn run(&self, ctx: Context) -> Result<Outcome, HandlerError>;
+
+    /// Whether it could begin one at this moment. While it could not, what is due is left to other nodes;
+    /// this one looks again when [`crate::Scheduler::look`] is called, or after the poll interval.
+    ///
+    /// A handler whose work goes through something that can be stuck says so here, and is not given work
+    /// that another node could begin at once.
+    fn is_ready(&self) -> bool {
+        true
+    }
 }
 
 /// What a handler that did not fail answers.

@@ -65,6 +65,8 @@ pub struct RunOptions {
     pub idempotency_key: Option<String>,
     /// Refuse when the job has a pending or running execution.
     pub unless_open: bool,
+    /// What the record says of who asked, word for word; `manual:ACTOR` without it.
+    pub triggered_by: Option<String>,
 }
 
 impl Jobs {

@@ -77,6 +77,12 @@ impl Registry {
         self.entries.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
+    /// The names of what could begin at this moment.
+    pub(crate) fn ready(&self) -> BTreeSet<String> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.iter().filter(|(_, entry)| entry.handler.is_ready()).map(|(name, _)| name.clone()).collect()
+    }
+
     /// Every template's metadata, by type.
     pub fn templates(&self) -> Vec<TemplateMetadata> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);

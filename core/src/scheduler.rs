@@ -122,6 +122,12 @@ impl Scheduler {
         Ok(())
     }
 
+    /// Looks at once for what is due: a handler that was not ready, see [`crate::Handler::is_ready`], is so
+    /// again.
+    pub fn look(&self) {
+        self.engine().wake.notify_one();
+    }
+
     /// What happens from now on. A receiver that is too slow loses the oldest events, and is told so.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.engine().events.subscribe()

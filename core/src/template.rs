@@ -65,6 +65,11 @@ pub trait Template: Send + Sync + 'static {
 
     /// Runs one execution; see [`Handler::run`].
     async fn run(&self, ctx: Context) -> Result<Outcome, HandlerError>;
+
+    /// Whether it could begin one at this moment; see [`Handler::is_ready`].
+    fn is_ready(&self) -> bool {
+        true
+    }
 }
 
 /// A template as the handler it is.
@@ -74,5 +79,9 @@ pub(crate) struct TemplateHandler(pub(crate) std::sync::Arc<dyn Template>);
 impl Handler for TemplateHandler {
     async fn run(&self, ctx: Context) -> Result<Outcome, HandlerError> {
         self.0.run(ctx).await
+    }
+
+    fn is_ready(&self) -> bool {
+        self.0.is_ready()
     }
 }

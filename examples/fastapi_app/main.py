@@ -13,7 +13,17 @@ from typing import Any
 
 from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel
-from unified_scheduler import Context, Cron, Every, NotFoundError, Result, Retry, RetryLater, Scheduler
+from unified_scheduler import (
+    Context,
+    Cron,
+    Every,
+    InvalidError,
+    NotFoundError,
+    Result,
+    Retry,
+    RetryLater,
+    Scheduler,
+)
 from unified_scheduler.fastapi import SchedulerDep, lifespan
 
 scheduler = Scheduler(os.environ.get("STORE", "sqlite://jobs.db"), timezone="Europe/Berlin")
@@ -60,7 +70,10 @@ async def jobs(scheduler: SchedulerDep) -> list[dict[str, Any]]:
 @app.post("/jobs/mail")
 async def new_mail_job(name: str, schedule: str, mail: Mail, scheduler: SchedulerDep) -> str:
     """Makes a job at run time: `schedule` is a cron expression, or a text such as `every 2 hours`."""
-    job = await scheduler.create_job(name, "mail", schedule, parameters=mail.model_dump())
+    try:
+        job = await scheduler.create_job(name, "mail", schedule, parameters=mail.model_dump())
+    except InvalidError as error:
+        raise HTTPException(422, str(error)) from None
     return job.id
 
 

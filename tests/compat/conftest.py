@@ -1,17 +1,49 @@
-"""A server for the sample backend; see `bindings/python/tests/compat/mongod.py`."""
+"""Servers for the sample backend: alone, and as a replica set (`bindings/python/tests/mongod.py`)."""
 
 import importlib.util
 import os
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 import pymongo
 import pytest
 
-HELPER = Path(__file__).parents[2] / "bindings" / "python" / "tests" / "compat" / "mongod.py"
+HELPER = Path(__file__).parents[2] / "bindings" / "python" / "tests" / "mongod.py"
+
+#: Where tests run: each level of adoption, each kind of server. With COMPAT_ALL all pairs of them.
+CROSSED = [("l1", "alone"), ("l2", "replica")]
+CROSSWISE = [("l1", "replica"), ("l2", "alone")]
 
 
-def _helper():
+@dataclass
+class Place:
+    """A level of adoption and a fresh database."""
+
+    level: str
+    kind: str
+    url: str
+    db: object
+
+    @property
+    def store_url(self):
+        """The same database for the engine."""
+        base, mark, options = self.url.partition("?")
+        return f"{base.rstrip('/')}/{self.db.name}{mark}{options}"
+
+
+def pytest_generate_tests(metafunc):
+    """Tests take turns in which level runs on which server."""
+    if "place" in metafunc.fixturenames:
+        pairs = CROSSWISE if metafunc.definition.get_closest_marker("crosswise") else CROSSED
+        if os.environ.get("COMPAT_ALL"):
+            pairs = CROSSED + CROSSWISE
+        metafunc.parametrize("place", pairs, indirect=True, ids=["-".join(pair) for pair in pairs])
+
+
+@pytest.fixture(scope="session")
+def helper():
+    """The module that starts servers."""
     spec = importlib.util.spec_from_file_location("compat_mongod", HELPER)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -19,23 +51,23 @@ def _helper():
 
 
 @pytest.fixture(scope="session")
-def mongodb_url():
-    """A server, without a database."""
-    given = os.environ.get("TEST_MONGODB_URL")
-    if given:
-        yield given.partition("?")[0].rstrip("/")
-        return
-    helper = _helper()
-    if helper.binary() is None:
-        pytest.fail("there is no MongoDB server: set TEST_MONGODB_URL, or MONGOD to where mongod is")
-    with helper.Mongod() as server:
-        yield server.url
+def alone(helper):
+    """A server without a replica set."""
+    yield from helper.provided("TEST_MONGODB_URL")
+
+
+@pytest.fixture(scope="session")
+def replica(helper):
+    """A replica set of one."""
+    yield from helper.provided("TEST_MONGODB_REPLICA_URL", replica_set="rs0")
 
 
 @pytest.fixture
-def db(mongodb_url):
-    """A fresh database."""
+def place(request):
+    """A level and a fresh database on one of the servers."""
+    level, kind = request.param
+    url = request.getfixturevalue(kind)
     name = f"backend_{uuid.uuid4().hex[:12]}"
-    with pymongo.MongoClient(mongodb_url) as client:
-        yield client[name]
+    with pymongo.MongoClient(url) as client:
+        yield Place(level, kind, url, client[name])
         client.drop_database(name)

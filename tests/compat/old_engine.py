@@ -1,17 +1,18 @@
 """A double of the engine that is replaced: it polls, then runs what is due, one after another.
 
-Nothing in it is atomic: what is due when it looks is run, and the next due time is written at the end. It runs
-with the backend's own services (`l1`), its poll made short.
+Nothing in it is atomic: what is due when it looks is run, and the next due time is written at the end. It
+runs with the backend's own services (`l1`), its poll made short.
 """
 
 import asyncio
 import logging
 import os
 
-from database import get_database
-from job_templates import samples
 from services.job_executor import JobExecutor
 from services.job_registry import JobRegistryService
+
+from database import get_database
+from job_templates import samples
 
 POLL = float(os.environ.get("OLD_POLL", "0.5"))
 

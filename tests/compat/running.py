@@ -1,4 +1,4 @@
-"""Programs that the tests run: the sample backend under uvicorn, and the double of the old engine."""
+"""Programs that the tests run: the sample backend under a server, and the double of the old engine."""
 
 import json
 import os
@@ -15,6 +15,7 @@ HERE = Path(__file__).parent
 
 
 def free_port():
+    """A port that nobody listens on."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
@@ -31,11 +32,19 @@ def wait_for(condition, timeout=30.0, what="it"):
         time.sleep(0.05)
 
 
+def is_alive(pid):
+    """Whether a process is there, and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 class Program:
     """A process of the backend's code at a level, stopped at the end."""
 
-    def __init__(self, url, database, level, command, **env):
-        path = [HERE / "backend" / "app", HERE / "backend" / level, HERE]
+    def __init__(self, place, command, app=HERE / "backend" / "app", **env):
+        path = [app, HERE / "backend" / place.level, HERE]
         if os.environ.get("PYTHONPATH"):
             path.append(os.environ["PYTHONPATH"])
         self.log = tempfile.NamedTemporaryFile("w+b", suffix=".log")  # noqa: SIM115
@@ -44,8 +53,8 @@ class Program:
             env={
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join(map(str, path)),
-                "BACKEND_MONGO": url,
-                "BACKEND_DB": database,
+                "BACKEND_MONGO": place.url,
+                "BACKEND_DB": place.db.name,
                 **env,
             },
             stdout=self.log,
@@ -94,24 +103,38 @@ class Program:
         finally:
             if kind is not None:
                 print(self.output()[-8000:])
+            self.log.close()
 
 
 class Backend(Program):
-    """The sample backend under uvicorn."""
+    """The sample backend under a server."""
 
-    def __init__(self, url, database, level, workers=4, **env):
+    def __init__(self, place, *arguments, workers=4, server="uvicorn", app=HERE / "backend" / "app", **env):
         self.port = free_port()
-        command = ["-m", "uvicorn", "main:app", "--port", str(self.port), "--log-level", "warning"]
-        super().__init__(url, database, level, [*command, "--workers", str(workers)], **env)
+        self.n_workers = workers
+        if server == "uvicorn":
+            command = ["-m", "uvicorn", "main:app", "--port", str(self.port), "--log-level", "warning"]
+            if "--reload" not in arguments:
+                command += ["--workers", str(workers)]
+        else:
+            command = ["-m", "gunicorn", "main:app", "--bind", f"127.0.0.1:{self.port}"]
+            command += ["--workers", str(workers), "--worker-class", "uvicorn_worker.UvicornWorker"]
+        super().__init__(place, [*command, *arguments], app, **env)
 
     def __enter__(self):
         try:
             wait_for(lambda: self.get("/health")["engine"], what="the backend")
+            # Each worker has its engine when each has said so.
+            wait_for(lambda: self.n_nodes() >= self.n_workers, what="an engine in each worker")
         except BaseException:
             print(self.output()[-8000:])
             self.kill()
             raise
         return self
+
+    def n_nodes(self):
+        """How many engines share the database, as the backend sees it."""
+        return self.get("/nodes").get("alive", 0)
 
     def get(self, path):
         """The answer of a route, `{"engine": None}` while nobody answers."""
@@ -136,8 +159,9 @@ class Backend(Program):
 class OldEngine(Program):
     """The double of the engine that is replaced."""
 
-    def __init__(self, url, database, **env):
-        super().__init__(url, database, "l1", [str(HERE / "old_engine.py")], **env)
+    def __init__(self, place, **env):
+        old = type(place)("l1", place.kind, place.url, place.db)
+        super().__init__(old, [str(HERE / "old_engine.py")], **env)
 
     def __enter__(self):
         wait_for(lambda: "polling" in self.output(), what="the old engine")

@@ -3,6 +3,7 @@
 mod chaos;
 mod mutants;
 mod python;
+mod python_bench;
 mod services;
 mod steps;
 mod tidy;
@@ -16,7 +17,8 @@ use unified_scheduler_services::{Durability, Kind};
 
 const USAGE: &str = "cargo xtask <command>
 
-  test               everything that must hold: format, lints, tidiness, docs, and all tests
+  test               everything that must hold: format, lints, tidiness, docs, and all tests, also those
+                     of the Python package
   tidy               who imports whom, file lengths, words that must not be there
   services …         private database servers for tests; `services --help` says how
   chaos [--seconds N] [--store NAME] [--seed N]
@@ -24,8 +26,10 @@ const USAGE: &str = "cargo xtask <command>
   simulate [SEEDS]   the simulation with more seeds [100000]
   mutants [PART]     seed known bugs one by one (those with PART in their name) and demand that
                      the tests catch each
-  python             the Python package: wheel, clean environment, linters, types, tests
+  python             the Python package alone: wheel, clean environment, linters, types, tests
   bench [NAME]       the benches, in release mode
+  bench python [rate|lag|leak|burst]
+                     those of the Python package, beside the design it replaces and APScheduler
   ci                 test, then every mutant";
 
 fn main() -> ExitCode {
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
         ["simulate", rest @ ..] => simulate(rest.first().copied().unwrap_or("100000")),
         ["mutants", rest @ ..] => mutants::run(&root(), rest.first().copied()),
         ["python"] => python::run(&root()),
+        ["bench", "python", rest @ ..] => python_bench::run(&root(), rest),
         ["bench", rest @ ..] => bench(rest),
         ["ci"] => ci(),
         _ => Err(Failure::usage(USAGE)),
@@ -75,7 +80,7 @@ fn test() -> Result<(), Failure> {
     let mut tests = cargo(&["test", "--workspace"]);
     services.name_in(&mut tests);
     // What could not be had is told after what the tests say of the rest.
-    let tested = steps::run("tests", tests);
+    let tested = steps::run("tests", tests).and_then(|()| python::test(&root(), &services));
     services.complete().and(tested)
 }
 

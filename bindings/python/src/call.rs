@@ -1,28 +1,23 @@
 //! One call of a Python function: what it is given, and where its answer goes.
 
 use std::any::Any;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use chrono::{DateTime, Utc};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::PyDict;
-use serde_json::{Map, Value};
 use tokio::sync::oneshot;
-use unified_scheduler::{Context as CoreContext, Fault, HandlerError, Level, document};
+use unified_scheduler::{Context as CoreContext, HandlerError};
 
-use crate::answer::{Answer, Record, seconds};
-use crate::done::Done;
+use crate::answer::Answer;
 use crate::handler::{Kind, PythonHandler};
 use crate::lane::Queue;
 
 /// A call, on its way through a lane.
 pub(crate) struct Call {
     pub(crate) key: u64,
-    ctx: CoreContext,
-    target: Arc<Py<PyAny>>,
-    queue: Arc<Queue>,
-    kind: Kind,
+    pub(crate) ctx: CoreContext,
+    pub(crate) target: Arc<Py<PyAny>>,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) kind: Kind,
     stage: Mutex<Stage>,
     clock: Mutex<Still>,
 }
@@ -61,6 +56,7 @@ impl Call {
             stage: Mutex::new(Stage::Queued(sender)),
             clock: Mutex::new(clock),
         };
+        call.queue.opened();
         (Arc::new(call), receiver)
     }
 
@@ -91,7 +87,7 @@ impl Call {
     }
 
     /// Answers it; `false` when nobody waits for it any more.
-    fn answer(&self, answer: Answer) -> bool {
+    pub(crate) fn answer(&self, answer: Answer) -> bool {
         let before = std::mem::replace(&mut *self.stage(), Stage::Over);
         match before {
             Stage::Queued(sender) | Stage::Running(sender) => sender.send(answer).is_ok(),
@@ -101,6 +97,26 @@ impl Call {
             }
             Stage::Over => false,
         }
+    }
+
+    /// Whether Python has it and somebody waits for its answer.
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(*self.stage(), Stage::Running(_))
+    }
+
+    /// Whether Python has it, waited for or not.
+    pub(crate) fn is_begun(&self) -> bool {
+        matches!(*self.stage(), Stage::Running(_) | Stage::Abandoned)
+    }
+
+    /// A clock that moves by hand need not wait for it.
+    pub(crate) fn let_clock_go(&self) {
+        self.set_clock(Still::NotNow);
+    }
+
+    /// A clock that moves by hand waits for it.
+    pub(crate) fn hold_clock(&self) {
+        self.set_clock(stand_still(&self.ctx));
     }
 
     /// Ends one that nobody will run.
@@ -119,7 +135,7 @@ pub(crate) struct Waiting(pub(crate) Arc<Call>);
 impl Waiting {
     /// Asks Python to stop it; `false` when Python does not have it yet, and now never will.
     pub(crate) fn ask_to_stop(&self) -> bool {
-        let running = matches!(*self.0.stage(), Stage::Running(_));
+        let running = self.0.is_running();
         if running && self.0.kind == Kind::Loop {
             self.0.queue.push_cancel(self.0.key);
         }
@@ -138,369 +154,7 @@ impl Drop for Waiting {
             *stage = Stage::Over;
         }
         drop(stage);
-        call.set_clock(Still::NotNow);
-    }
-}
-
-/// What a handler is given: which execution it runs, its parameters, its log, and whether it is to stop.
-#[pyclass(frozen, module = "unified_scheduler_engine._engine")]
-pub(crate) struct Context {
-    call: Arc<Call>,
-    parameters: PyOnceLock<Py<PyAny>>,
-}
-
-impl Context {
-    pub(crate) fn new(call: Arc<Call>) -> Self {
-        Self { call, parameters: PyOnceLock::new() }
-    }
-
-    fn ctx(&self) -> &CoreContext {
-        &self.call.ctx
-    }
-
-    fn write(
-        &self,
-        py: Python<'_>,
-        level: Level,
-        message: &Bound<'_, PyAny>,
-        fields: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<()> {
-        let message = text_of(py, message)?;
-        let fields = match fields.filter(|fields| !fields.is_empty()) {
-            None => Value::Null,
-            Some(fields) => {
-                let json: String = results(py)?.getattr("to_json")?.call1((fields,))?.extract()?;
-                serde_json::from_str(&json).unwrap_or(Value::Null)
-            }
-        };
-        self.ctx().log_with(level, message, fields);
-        Ok(())
-    }
-}
-
-impl Drop for Context {
-    fn drop(&mut self) {
-        // The task that had it is gone.
-        if matches!(*self.call.stage(), Stage::Running(_) | Stage::Abandoned) {
-            self.call.answer(Err(HandlerError::new("its task was dropped before it ended")));
-        }
-    }
-}
-
-fn results(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
-    py.import("unified_scheduler_engine._results")
-}
-
-/// Text, also where Python's holds what UTF-8 can't.
-fn text_of(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<String> {
-    match value.extract::<String>() {
-        Ok(text) => Ok(text),
-        Err(_) => results(py)?.getattr("to_text")?.call1((value,))?.extract(),
-    }
-}
-
-/// A level by its name in `logging`, or its number there.
-fn level_of(level: &Bound<'_, PyAny>) -> Level {
-    if let Ok(number) = level.extract::<i64>() {
-        return match number {
-            ..20 => Level::Debug,
-            20..30 => Level::Info,
-            30..40 => Level::Warning,
-            40.. => Level::Error,
-        };
-    }
-    match level.str().map(|text| text.to_string().to_ascii_lowercase()).as_deref() {
-        Ok("debug" | "trace") => Level::Debug,
-        Ok("warning" | "warn") => Level::Warning,
-        Ok("error" | "critical" | "fatal" | "exception") => Level::Error,
-        _ => Level::Info,
-    }
-}
-
-#[pymethods]
-impl Context {
-    #[getter]
-    fn key(&self) -> u64 {
-        self.call.key
-    }
-
-    #[getter]
-    fn target(&self, py: Python<'_>) -> Py<PyAny> {
-        self.call.target.clone_ref(py)
-    }
-
-    #[getter]
-    fn kind(&self) -> &'static str {
-        match self.call.kind {
-            Kind::Loop => "loop",
-            Kind::Thread => "thread",
-            Kind::Process => "process",
-        }
-    }
-
-    #[getter]
-    fn job_id(&self) -> &str {
-        self.ctx().job_id().as_str()
-    }
-
-    #[getter]
-    fn job_name(&self) -> &str {
-        self.ctx().job_name()
-    }
-
-    #[getter]
-    fn handler(&self) -> &str {
-        &self.ctx().execution().handler
-    }
-
-    #[getter]
-    fn execution_id(&self) -> String {
-        self.ctx().execution_id().to_string()
-    }
-
-    #[getter]
-    fn attempt(&self) -> u32 {
-        self.ctx().attempt()
-    }
-
-    #[getter]
-    fn due_at(&self) -> DateTime<Utc> {
-        self.ctx().due_at().to_datetime()
-    }
-
-    #[getter]
-    fn started_at(&self) -> Option<DateTime<Utc>> {
-        self.ctx().execution().started_at.map(unified_scheduler::Timestamp::to_datetime)
-    }
-
-    #[getter]
-    fn last_run_at(&self) -> Option<DateTime<Utc>> {
-        self.ctx().job().last_run_at.map(unified_scheduler::Timestamp::to_datetime)
-    }
-
-    #[getter]
-    fn n_occurrences(&self) -> u64 {
-        self.ctx().n_occurrences()
-    }
-
-    #[getter]
-    fn trigger(&self) -> &'static str {
-        self.ctx().execution().trigger.as_str()
-    }
-
-    #[getter]
-    fn triggered_by(&self) -> &str {
-        self.ctx().triggered_by()
-    }
-
-    #[getter]
-    fn timeout(&self) -> f64 {
-        self.ctx().job().definition.timeout.as_secs_f64()
-    }
-
-    #[getter]
-    fn idempotency_key(&self) -> String {
-        self.ctx().idempotency_key()
-    }
-
-    #[getter]
-    fn fence(&self) -> (i64, u32) {
-        let (epoch, claim) = self.ctx().fence();
-        (epoch.0, claim)
-    }
-
-    #[getter]
-    fn now(&self) -> DateTime<Utc> {
-        self.ctx().now().to_datetime()
-    }
-
-    #[getter]
-    fn cancelled(&self) -> bool {
-        self.ctx().is_cancelled()
-    }
-
-    /// The parameters, secrets resolved; a copy of this call's own.
-    #[getter]
-    fn parameters(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let parameters = self.parameters.get_or_try_init(py, || -> PyResult<Py<PyAny>> {
-            let map = self.ctx().parameters();
-            if map.is_empty() {
-                return Ok(PyDict::new(py).into_any().unbind());
-            }
-            let text = serde_json::to_string(map).unwrap_or_default();
-            Ok(py.import("json")?.getattr("loads")?.call1((text,))?.unbind())
-        })?;
-        Ok(parameters.clone_ref(py))
-    }
-
-    /// The job as it was claimed, as JSON.
-    fn job_json(&self) -> String {
-        document::write(self.ctx().job()).to_string()
-    }
-
-    /// The execution as it was claimed, as JSON.
-    fn execution_json(&self) -> String {
-        serde_json::to_string(self.ctx().execution()).unwrap_or_default()
-    }
-
-    #[pyo3(signature = (level, message, /, **fields))]
-    fn log(
-        &self,
-        py: Python<'_>,
-        level: &Bound<'_, PyAny>,
-        message: &Bound<'_, PyAny>,
-        fields: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<()> {
-        self.write(py, level_of(level), message, fields)
-    }
-
-    #[pyo3(signature = (message, /, **fields))]
-    fn debug(
-        &self,
-        py: Python<'_>,
-        message: &Bound<'_, PyAny>,
-        fields: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<()> {
-        self.write(py, Level::Debug, message, fields)
-    }
-
-    #[pyo3(signature = (message, /, **fields))]
-    fn info(
-        &self,
-        py: Python<'_>,
-        message: &Bound<'_, PyAny>,
-        fields: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<()> {
-        self.write(py, Level::Info, message, fields)
-    }
-
-    #[pyo3(signature = (message, /, **fields))]
-    fn warning(
-        &self,
-        py: Python<'_>,
-        message: &Bound<'_, PyAny>,
-        fields: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<()> {
-        self.write(py, Level::Warning, message, fields)
-    }
-
-    #[pyo3(signature = (message, /, **fields))]
-    fn error(
-        &self,
-        py: Python<'_>,
-        message: &Bound<'_, PyAny>,
-        fields: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<()> {
-        self.write(py, Level::Error, message, fields)
-    }
-
-    #[pyo3(signature = (done, total = None, message = ""))]
-    fn progress(&self, done: u64, total: Option<u64>, message: &str) {
-        self.ctx().progress(done, total, message);
-    }
-
-    /// Says how long the work proper took, in seconds.
-    fn measured(&self, duration: f64) {
-        if let Some(duration) = seconds(duration) {
-            self.ctx().measured(duration);
-        }
-    }
-
-    /// Ends the call: `None` for a plain success, else a record as JSON. `False` when nobody waits for it
-    /// any more: its end is recorded already.
-    #[pyo3(signature = (record = None))]
-    fn answer(&self, record: Option<&str>) -> bool {
-        let answer = match record {
-            None => Ok(().into()),
-            Some(text) => match serde_json::from_str::<Record>(text) {
-                Ok(record) => {
-                    if let Some(duration) = record.duration_seconds.and_then(seconds) {
-                        self.ctx().measured(duration);
-                    }
-                    record.into_answer()
-                }
-                Err(error) => Err(HandlerError::new(format!("the result can't be read: {error}"))),
-            },
-        };
-        self.call.answer(answer)
-    }
-
-    /// Waits by the scheduler's clock, shorter when the execution is to stop; then calls `done`.
-    fn sleep_then(&self, duration: f64, done: Py<PyAny>) {
-        let done = Done::new(done);
-        let call = Arc::clone(&self.call);
-        let duration = seconds(duration).unwrap_or_default();
-        let Some(runtime) = call.queue.runtime().cloned() else { return done.tell(Ok(Value::Null)) };
-        runtime.spawn(async move {
-            call.set_clock(Still::NotNow);
-            tokio::select! {
-                biased;
-                () = call.ctx.cancelled() => {}
-                () = call.ctx.sleep(duration) => {}
-            }
-            if matches!(*call.stage(), Stage::Running(_)) {
-                call.set_clock(stand_still(&call.ctx));
-            }
-            done.tell(Ok(Value::Null));
-        });
-    }
-
-    /// Waits by the scheduler's clock, in seconds; to be awaited.
-    fn sleep<'py>(slf: &Bound<'py, Self>, duration: f64) -> PyResult<Bound<'py, PyAny>> {
-        slf.py().import("unified_scheduler_engine._bridge")?.getattr("sleep")?.call1((slf, duration))
-    }
-
-    fn __repr__(&self) -> String {
-        format!("<Context of {} attempt {}>", self.ctx().job_name(), self.attempt())
-    }
-}
-
-/// What a template says of parameters: what is wrong with them, and the ones it mended.
-type Verdict = (Vec<Fault>, Option<Map<String, Value>>);
-
-/// Parameters that a template of Python is to check.
-#[pyclass(frozen, module = "unified_scheduler_engine._engine")]
-pub(crate) struct Check {
-    target: Arc<Py<PyAny>>,
-    parameters: String,
-    answer: mpsc::SyncSender<Verdict>,
-}
-
-impl Check {
-    pub(crate) fn new(
-        target: Arc<Py<PyAny>>,
-        parameters: &Map<String, Value>,
-    ) -> (Self, mpsc::Receiver<Verdict>) {
-        let (answer, receiver) = mpsc::sync_channel(1);
-        let parameters = serde_json::to_string(parameters).unwrap_or_default();
-        (Self { target, parameters, answer }, receiver)
-    }
-}
-
-#[pymethods]
-impl Check {
-    #[getter]
-    fn target(&self, py: Python<'_>) -> Py<PyAny> {
-        self.target.clone_ref(py)
-    }
-
-    /// The parameters, as JSON.
-    #[getter]
-    fn parameters(&self) -> &str {
-        &self.parameters
-    }
-
-    /// Accepts them, as they are or as they have been mended.
-    #[pyo3(signature = (parameters = None))]
-    fn accept(&self, parameters: Option<&str>) {
-        let mended = parameters.and_then(|text| serde_json::from_str(text).ok());
-        // An error means that nobody waits any more.
-        let _ = self.answer.try_send((Vec::new(), mended));
-    }
-
-    /// Refuses them: pairs of field and message.
-    fn refuse(&self, faults: Vec<(String, String)>) {
-        let faults = faults.into_iter().map(|(field, message)| Fault::new(field, message)).collect();
-        let _ = self.answer.try_send((faults, None));
+        call.let_clock_go();
+        call.queue.closed_one();
     }
 }

@@ -64,8 +64,15 @@ impl Engine {
             life: tokio::sync::Mutex::default(),
             scheduler: RwLock::default(),
         };
+        let inner = Arc::new(inner);
+        let looking = Arc::downgrade(&inner);
+        loop_lane.0.on_life(move || {
+            if let Some(scheduler) = looking.upgrade().and_then(|inner| inner.scheduler()) {
+                scheduler.look();
+            }
+        });
         Ok(Self {
-            inner: Owned::new(Arc::new(inner)),
+            inner: Owned::new(inner),
             loop_lane: Py::new(py, loop_lane)?,
             thread_lane: Py::new(py, thread_lane)?,
         })

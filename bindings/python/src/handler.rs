@@ -10,7 +10,8 @@ use unified_scheduler::{
 };
 
 use crate::answer::Answer;
-use crate::call::{Call, Check, Waiting};
+use crate::call::{Call, Waiting};
+use crate::check::Check;
 use crate::lane::Queue;
 
 /// How long a template's own check of parameters may take.
@@ -75,6 +76,11 @@ impl Handler for PythonHandler {
         }
         given(answer.await)
     }
+
+    fn is_ready(&self) -> bool {
+        // With a clock that moves by hand, everybody waits for everybody.
+        self.kind != Kind::Loop || self.manual_clock || self.queue.is_lively()
+    }
 }
 
 fn given(answer: Result<Answer, tokio::sync::oneshot::error::RecvError>) -> Answer {
@@ -113,5 +119,9 @@ impl Template for PythonTemplate {
 
     async fn run(&self, ctx: Context) -> Answer {
         self.handler.run(ctx).await
+    }
+
+    fn is_ready(&self) -> bool {
+        self.handler.is_ready()
     }
 }

@@ -6,19 +6,24 @@
 //! functions; a Python thread waits in [`Lane::wait`] and hands them to its pool.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use tokio::runtime::Handle;
 use unified_scheduler::JobId;
 
 use crate::answer::seconds;
-use crate::call::{Call, Check, Context};
+use crate::call::Call;
+use crate::check::Check;
+use crate::context::Context;
 
 /// How many events may wait for a loop that does not take them; then the oldest are lost.
 const EVENTS: usize = 8192;
+
+/// After how long without a sign of life somebody who works is asked for one, before more is given to them.
+const QUIET: Duration = Duration::from_millis(20);
 
 /// What one call of [`Lane::drain`] gives: calls, keys of calls to cancel, checks, events, and whether
 /// there is more.
@@ -31,6 +36,10 @@ pub(crate) struct Queue {
     next_key: AtomicU64,
     /// Whether somebody takes what is in here.
     served: AtomicBool,
+    /// How many calls the engine waits for.
+    n_open: AtomicUsize,
+    /// What to do when the other side gives a sign of life that it was waited for.
+    on_life: OnceLock<Box<dyn Fn() + Send + Sync>>,
     runtime: OnceLock<Handle>,
 }
 
@@ -43,6 +52,10 @@ struct State {
     n_lost: u64,
     /// Whether the other side has been woken and has not yet taken everything.
     rung: bool,
+    /// When it was woken, or last took something.
+    last: Option<Instant>,
+    /// Whether somebody waits for a sign of life.
+    awaited: bool,
     closed: bool,
     /// Calls whose end is recorded and whose code still runs, by job.
     abandoned: HashMap<JobId, u32>,
@@ -56,6 +69,8 @@ impl Queue {
             wire: wired.then(wire::Wire::new).flatten(),
             next_key: AtomicU64::new(1),
             served: AtomicBool::new(false),
+            n_open: AtomicUsize::new(0),
+            on_life: OnceLock::new(),
             runtime: OnceLock::new(),
         }
     }
@@ -69,7 +84,7 @@ impl Queue {
         let ring = {
             let mut state = self.lock();
             change(&mut state);
-            !std::mem::replace(&mut state.rung, true)
+            state.ring()
         };
         if ring {
             self.ring();
@@ -93,6 +108,38 @@ impl Queue {
 
     pub(crate) fn is_served(&self) -> bool {
         self.served.load(Ordering::Acquire)
+    }
+
+    /// The engine begins to wait for a call, or has ceased to.
+    pub(crate) fn opened(&self) {
+        self.n_open.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn closed_one(&self) {
+        self.n_open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Calls this when the other side answers after [`Queue::is_lively`] had to say no.
+    pub(crate) fn on_life(&self, look: impl Fn() + Send + Sync + 'static) {
+        let _ = self.on_life.set(Box::new(look));
+    }
+
+    /// Whether the other side would take a call at once. When it works and has been quiet for a while, it
+    /// may be stuck in what it does: then it is asked, and the answer is no until it has shown itself.
+    pub(crate) fn is_lively(&self) -> bool {
+        let ring = {
+            let mut state = self.lock();
+            let quiet = state.last.is_some_and(|last| last.elapsed() >= QUIET);
+            if !quiet || (!state.rung && self.n_open.load(Ordering::Relaxed) == 0) {
+                return true;
+            }
+            state.awaited = true;
+            state.ring()
+        };
+        if ring {
+            self.ring();
+        }
+        false
     }
 
     /// The runtime that calls came from.
@@ -148,6 +195,17 @@ impl Queue {
     }
 }
 
+impl State {
+    /// Notes that the other side is being woken; `false` when it has been already.
+    fn ring(&mut self) -> bool {
+        let first = !std::mem::replace(&mut self.rung, true);
+        if first {
+            self.last = Some(Instant::now());
+        }
+        first
+    }
+}
+
 /// A lane, as Python holds it.
 #[pyclass(frozen, module = "unified_scheduler_engine._engine")]
 pub(crate) struct Lane(pub(crate) Arc<Queue>);
@@ -185,8 +243,9 @@ impl Lane {
         if let Some(wire) = &self.0.wire {
             wire.hear();
         }
-        let (calls, cancels, checks, events, more) = {
+        let (calls, cancels, checks, events, more, awaited) = {
             let mut state = self.0.lock();
+            state.last = Some(Instant::now());
             let n = n.min(state.calls.len());
             let calls: Vec<Arc<Call>> = state.calls.drain(..n).collect();
             let more = !state.calls.is_empty();
@@ -197,8 +256,12 @@ impl Lane {
                 std::mem::take(&mut state.checks),
                 Vec::from(std::mem::take(&mut state.events)),
                 more,
+                std::mem::take(&mut state.awaited),
             )
         };
+        if awaited && let Some(look) = self.0.on_life.get() {
+            look();
+        }
         let calls = calls
             .into_iter()
             .filter(|call| call.begin())

@@ -8,6 +8,8 @@
 mod answer;
 mod call;
 mod cast;
+mod check;
+mod context;
 mod done;
 mod driver;
 mod engine;
@@ -30,8 +32,8 @@ fn _engine(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("STATUSES", unified_scheduler::Status::ALL.iter().map(|s| s.as_str()).collect::<Vec<_>>())?;
     m.add("STORE_SCHEMES", unified_scheduler::schemes().to_vec())?;
     m.add("TZDB_VERSION", unified_scheduler::schedule::tzdb_version())?;
-    m.add_class::<call::Context>()?;
-    m.add_class::<call::Check>()?;
+    m.add_class::<context::Context>()?;
+    m.add_class::<check::Check>()?;
     m.add_class::<lane::Lane>()?;
     m.add_class::<engine::Engine>()?;
     m.add_function(wrap_pyfunction!(ops::check_schedule, m)?)?;

@@ -81,6 +81,7 @@ pub(crate) enum Op {
         idempotency_key: Option<String>,
         #[serde(default)]
         unless_open: bool,
+        triggered_by: Option<String>,
         actor: Option<String>,
     },
     ExportJob {
@@ -169,8 +170,8 @@ impl Op {
             Self::SkipDate { id, date, actor } => shown(hub.jobs(actor).skip_date(&id.into(), &date).await),
             Self::DeleteJob { id, actor } => hub.jobs(actor).delete(&id.into()).await.map(Value::from),
             Self::CloneJob { id, name, actor } => shown(hub.jobs(actor).clone_as(&id.into(), &name).await),
-            Self::RunJob { id, parameters, at, idempotency_key, unless_open, actor } => {
-                let options = RunOptions { parameters, at, idempotency_key, unless_open };
+            Self::RunJob { id, parameters, at, idempotency_key, unless_open, triggered_by, actor } => {
+                let options = RunOptions { parameters, at, idempotency_key, unless_open, triggered_by };
                 as_json(hub.jobs(actor).run(&id.into(), options).await?)
             }
             Self::ExportJob { id } => Ok(document::export(&hub.jobs(None).get(&id.into()).await?)),

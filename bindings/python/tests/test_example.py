@@ -8,9 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("fastapi")
-
 from fastapi.testclient import TestClient
 
 HERE = Path(__file__).parent
@@ -31,6 +28,8 @@ def test_the_fastapi_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         query = {"name": "weekly", "schedule": "every 2 hours"}
         made = client.post("/jobs/mail", params=query, json={"to": "a@example.org"})
         assert made.status_code == 200, made.text
+        wrong = client.post("/jobs/mail", params={**query, "schedule": "now and then"}, json={"to": "a"})
+        assert wrong.status_code == 422 and "now and then" in wrong.json()["detail"]
         assert client.post("/jobs/weekly/run").status_code == 200
         assert client.post("/jobs/nothing/run").status_code == 404
         done: dict[str, dict[str, str]] = {}

@@ -18,13 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unified_scheduler_engine import Manual, Scheduler
-
-pytest.importorskip("fastapi")
-
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from unified_scheduler.fastapi import SchedulerDep, lifespan
+from unified_scheduler_engine import Manual, Scheduler
 
 APP = """
     import asyncio, os
@@ -100,7 +97,6 @@ def free_port() -> int:
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize("workers", [1, 3])
 def test_uvicorn_with_workers_runs_each_due_time_once(tmp_path: Path, workers: int) -> None:
-    pytest.importorskip("uvicorn")
     (tmp_path / "app.py").write_text(textwrap.dedent(APP))
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "app:app", "--port", str(port), "--workers", str(workers)]

@@ -176,7 +176,6 @@ def test_two_loops_one_after_another_use_the_same_scheduler() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="uvloop is not for Windows")
 def test_uvloop_serves_as_well() -> None:
-    pytest.importorskip("uvloop")
     python(
         """
         import asyncio, uvloop
@@ -235,5 +234,100 @@ def test_a_loop_that_watches_no_descriptors_is_woken_by_a_thread() -> None:
         loop = Loop()
         loop.run_until_complete(main())
         loop.close()
+        """
+    )
+
+
+def test_a_child_of_multiprocessing_gets_an_engine_of_its_own(tmp_path: object) -> None:
+    python(
+        f"""
+        import asyncio, multiprocessing
+        from unified_scheduler_engine import Manual, Scheduler
+        scheduler = Scheduler("sqlite://{tmp_path}/jobs.db")
+        @scheduler.job(Manual())
+        async def work(): return "done"
+        async def main():
+            async with scheduler:
+                return (await scheduler.wait_for(await scheduler.trigger("work"), 10)).message
+        def child(answers): answers.put(asyncio.run(main()))
+        fork = multiprocessing.get_context("fork")
+        answers = fork.Queue()
+        children = [fork.Process(target=child, args=(answers,)) for _ in range(2)]
+        for process in children: process.start()
+        assert [answers.get(timeout=30) for _ in children] == ["done", "done"]
+        for process in children:
+            process.join(30)
+            assert process.exitcode == 0
+        assert asyncio.run(main()) == "done"
+        """
+    )
+
+
+@pytest.mark.parametrize("threads", [False, True])
+def test_a_debugger_that_traces_every_line_disturbs_nothing(threads: bool) -> None:
+    python(
+        f"""
+        import asyncio, sys, threading
+        from unified_scheduler_engine import Manual, Scheduler
+        seen = set()
+        def trace(frame, event, arg):
+            seen.add(frame.f_code.co_name)
+            return trace
+        if {threads}: threading.settrace(trace)
+        sys.settrace(trace)
+        scheduler = Scheduler("memory:")
+        @scheduler.job(Manual(), timeout=0.2)
+        async def slow(): await asyncio.sleep(30)
+        @scheduler.job(Manual())
+        async def on_loop(): return "done"
+        @scheduler.job(Manual())
+        def in_thread(): return "done"
+        async def main():
+            async with scheduler:
+                for name, status in (("on_loop", "success"), ("in_thread", "success"), ("slow", "timeout")):
+                    ended = await scheduler.wait_for(await scheduler.trigger(name), 10)
+                    assert ended.status == status, ended
+        asyncio.run(main())
+        assert "on_loop" in seen
+        assert ("in_thread" in seen) == {threads}
+        """
+    )
+
+
+def test_debugpy_may_be_attached() -> None:
+    python(
+        """
+        import asyncio, debugpy
+        debugpy.listen(("127.0.0.1", 0), in_process_debug_adapter=True)
+        debugpy.debug_this_thread()
+        from unified_scheduler_engine import Manual, Scheduler
+        scheduler = Scheduler("memory:")
+        @scheduler.job(Manual())
+        async def work(): return "done"
+        async def main():
+            async with scheduler:
+                assert (await scheduler.wait_for(await scheduler.trigger("work"), 10)).message == "done"
+        asyncio.run(main())
+        """
+    )
+
+
+def test_two_loops_one_after_another_have_a_unified_scheduler_each(tmp_path: object) -> None:
+    python(
+        f"""
+        import asyncio
+        from unified_scheduler_engine import initialize_unified_scheduler, shutdown_unified_scheduler
+        from unified_scheduler_engine import get_unified_scheduler
+        url = "sqlite://{tmp_path}/jobs.db"
+        async def main():
+            ran = asyncio.Event()
+            async def work(): ran.set()
+            def configure(scheduler): scheduler.add_job("work", 0.2, work)
+            scheduler = await initialize_unified_scheduler(None, configure=configure, store_url=url)
+            await asyncio.wait_for(ran.wait(), 20)
+            await shutdown_unified_scheduler()
+            assert get_unified_scheduler() is None and not scheduler.is_running
+        for _ in range(3):
+            asyncio.run(main())
         """
     )

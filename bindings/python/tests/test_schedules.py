@@ -7,6 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from apscheduler.triggers.cron import CronTrigger
 from unified_scheduler_engine import At, Cron, Every, InvalidError, Manual
 from unified_scheduler_engine._triggers import schedule_of
 from unified_scheduler_engine.schedules import instant, seconds
@@ -133,13 +134,13 @@ def test_what_cannot_be_meant_is_refused(trigger: Any, keywords: dict[str, Any])
     ],
 )
 def test_due_times_are_those_of_apscheduler(fields: dict[str, Any]) -> None:
-    cron = pytest.importorskip("apscheduler.triggers.cron")
-    theirs = cron.CronTrigger(timezone="UTC", **fields)
+    theirs = CronTrigger(timezone="UTC", **fields)
     since = datetime(2026, 1, 31, 23, 59, 30, tzinfo=timezone.utc)
     expected, previous = [], None
     now = since
     for _ in range(8):
         previous = theirs.get_next_fire_time(previous, now)
+        assert previous is not None
         expected.append(previous.astimezone(timezone.utc))
         now = previous + timedelta(microseconds=1)
     assert schedule_of("cron", fields).next_runs(8, since=since) == expected

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pydantic
 import pytest
 from unified_scheduler_engine import Context, InvalidError, Manual, Scheduler
 
@@ -37,8 +38,6 @@ async def test_a_template_with_a_schema_checks_parameters_and_runs(scheduler: Sc
 
 @pytest.mark.parametrize("started", [False, True])
 async def test_a_pydantic_model_gives_schema_check_and_instance(scheduler: Scheduler, started: bool) -> None:
-    pydantic = pytest.importorskip("pydantic")
-
     class Parameters(pydantic.BaseModel):  # type: ignore[name-defined,misc,unused-ignore]
         days: int = 30
         name: str

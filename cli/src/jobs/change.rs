@@ -108,6 +108,7 @@ pub(crate) async fn run(app: &App, args: RunArgs) -> Result<Answer, Failure> {
         at: args.at.map(|at| at.resolve(now)),
         idempotency_key: args.key,
         unless_open: args.unless_running,
+        ..RunOptions::default()
     };
     let known = registry.names().contains(&job.definition.handler);
     let execution = app.jobs(known.then_some(registry)).await?.run(&job.id, options).await?;

@@ -90,7 +90,7 @@ pub fn read(value: &Value) -> Result<Document, Vec<Fault>> {
     let mut top = Fields::new(map, "");
     let foreign = is_foreign(map);
     let job_id = top.get(&["_id", "id"], "a text of 1 to 200 bytes without control characters", id);
-    let (schedule, names) = schedule::schedule(&mut top);
+    let (schedule, names) = schedule::schedule(&mut top, foreign);
     let definition = definition(&mut top, foreign, schedule.clone().unwrap_or_else(Schedule::manual));
     let enabled = top.flag(&["enabled", "isEnabled"]);
     if enabled.is_none() && foreign {
@@ -143,6 +143,8 @@ fn definition(top: &mut Fields<'_>, foreign: bool, schedule: Schedule) -> JobDef
     job.retry = policies::retry(top);
     job.notifications = policies::notifications(top);
     if foreign {
+        // Who wrote it never followed a policy, so nobody has chosen one; see `Retry::explicit`.
+        job.retry.explicit = false;
         return job;
     }
     let origins = [("static", Origin::Static), ("dynamic", Origin::Dynamic)];
@@ -269,7 +271,7 @@ mod tests {
         assert_eq!(job.schedule.to_document()["dialect"], "croniter");
         assert_eq!(
             (job.retry.max_retries, job.retry.delay, job.retry.explicit),
-            (2, Duration::from_secs(10), true)
+            (2, Duration::from_secs(10), false)
         );
         assert_eq!(job.timeout, Duration::from_secs(60));
         assert!(document.enabled && job.extra.is_empty());
@@ -294,6 +296,11 @@ mod tests {
             let document = read(&minimal(&form)).unwrap_or_else(|e| panic!("{form}: {e:?}"));
             assert_eq!(&document.definition.schedule.to_document(), expected, "{form}");
         }
+        // An older program ran one that says nothing each hour; a new one has to say something.
+        let nothing = json!({"schedule": null});
+        assert_eq!(read(&minimal(&nothing)).unwrap_err()[0].field, "schedule");
+        let stored = read(&minimal(&json!({"_id": "a", "schedule": null}))).unwrap();
+        assert_eq!(&stored.definition.schedule.to_document(), &hourly);
     }
 
     #[test]
@@ -325,6 +332,9 @@ mod tests {
         );
         assert!(retry(json!({"max_retries": 2, "retry_delay_seconds": 300})).explicit);
         assert!(retry(json!({"max_retries": 2})).on_lost);
+        let stored = minimal(&json!({"_id": "a", "retry_policy": {"max_retries": 2}}));
+        let retry_of_older_program = read(&stored).unwrap().definition.retry;
+        assert_eq!((retry_of_older_program.max_retries, retry_of_older_program.explicit), (2, false));
         assert_eq!(retry(json!(null)), Retry::never());
     }
 

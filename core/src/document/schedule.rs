@@ -39,7 +39,9 @@ impl Names {
 }
 
 /// The schedule of the job: from its `schedule`, or from the flat fields where it has none.
-pub(super) fn schedule(top: &mut Fields<'_>) -> (Option<Schedule>, Names) {
+///
+/// An older program ran one that says nothing at all each hour.
+pub(super) fn schedule(top: &mut Fields<'_>, foreign: bool) -> (Option<Schedule>, Names) {
     let stored = top.take(&["schedule"]);
     // Taken in any case, so that what `schedule` overrules is not mistaken for unknown.
     let flat: Vec<_> = FLAT.iter().map(|(ours, names)| (*ours, top.take(names))).collect();
@@ -55,7 +57,7 @@ pub(super) fn schedule(top: &mut Fields<'_>) -> (Option<Schedule>, Names) {
             top.fault(name, format!("is {}", shown(value)), help);
             return (None, Names::default());
         }
-        _ if flat.iter().all(|(_, found)| found.is_none()) => {
+        _ if !foreign && flat.iter().all(|(_, found)| found.is_none()) => {
             let help = "give one, such as {\"type\": \"interval\", \"interval_seconds\": 300}";
             top.fault("schedule", "is missing", help);
             return (None, Names::default());

@@ -1,8 +1,10 @@
 //! The loops, on a clock that moves by hand and a store that fails when it is told to.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use async_trait::async_trait;
 
 use super::faulty::{Fault, FaultyStore};
 use crate::builder::SchedulerBuilder;
@@ -12,7 +14,7 @@ use crate::error::ErrorKind;
 use crate::event::Event;
 use crate::execution::{Execution, Status};
 use crate::fixture::START;
-use crate::handler::{HandlerError, Outcome};
+use crate::handler::{Handler, HandlerError, Outcome};
 use crate::id::{IdSource, JobId};
 use crate::jobs::RunOptions;
 use crate::policy::Retry;
@@ -156,6 +158,54 @@ fn one_that_another_node_calls_off_stops_at_the_next_heartbeat() {
     assert_eq!(outcome, CancelOutcome::Requested);
     bench.advance(5 * SECOND);
     assert_eq!(bench.statuses(), [Status::Cancelled]);
+}
+
+/// A handler that begins nothing while it is stuck, and counts what it begins.
+#[derive(Clone, Default)]
+struct Sticky(Arc<(AtomicBool, AtomicU32)>);
+
+impl Sticky {
+    fn stick(&self, stuck: bool) {
+        self.0.0.store(stuck, Ordering::Relaxed);
+    }
+
+    fn n(&self) -> u32 {
+        self.0.1.load(Ordering::Relaxed)
+    }
+}
+
+#[async_trait]
+impl Handler for Sticky {
+    async fn run(&self, _: Context) -> Result<Outcome, HandlerError> {
+        self.0.1.fetch_add(1, Ordering::Relaxed);
+        Ok(().into())
+    }
+
+    fn is_ready(&self) -> bool {
+        !self.0.0.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn what_is_due_is_left_to_others_while_a_handler_is_not_ready() {
+    let bench = Bench::new();
+    let (sticky, free, other) = (Sticky::default(), Sticky::default(), Sticky::default());
+    let first = bench.start(1, |s| {
+        s.job(every("tick", SECOND).run(sticky.clone())).job(every("other", SECOND).run(other.clone()))
+    });
+    sticky.stick(true);
+    bench.advance(3 * SECOND);
+    assert_eq!((sticky.n(), other.n()), (1, 4), "only what is stuck waits");
+    let second = bench.start(2, |s| s.job(every("tick", SECOND).run(free.clone())));
+    bench.advance(3 * SECOND);
+    assert_eq!(sticky.n(), 1);
+    assert!(free.n() >= 3, "{}", free.n());
+    bench.runtime.block_on(second.stop());
+    sticky.stick(false);
+    first.look();
+    bench.advance(SECOND);
+    assert!(sticky.n() >= 2);
+    bench.runtime.block_on(first.stop());
 }
 
 #[test]

@@ -100,7 +100,7 @@ impl Ticker {
                 runner::start(engine, node, claimed);
             }
         }
-        let handlers = engine.registry.names();
+        let handlers = engine.registry.ready();
         let free = self.free();
         if free == 0 || engine.stopping.is_cancelled() {
             return Ok(Wait::Slot);

@@ -34,7 +34,7 @@ impl Jobs {
             id: execution_id,
             job_id: id.clone(),
             trigger: Trigger::Manual,
-            triggered_by: format!("manual:{}", self.actor),
+            triggered_by: options.triggered_by.unwrap_or_else(|| format!("manual:{}", self.actor)),
             due_at: now,
             covers_until: None,
             n_occurrences: 1,

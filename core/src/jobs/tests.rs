@@ -249,11 +249,14 @@ async fn a_run_by_hand_moves_no_schedule_and_is_made_once_for_a_key() {
         parameters: Some(serde_json::json!({"a": 1})),
         at: Some(at(9)),
         idempotency_key: Some("key".into()),
-        unless_open: false,
+        ..RunOptions::default()
     };
     let run = fixture.jobs.clone().by("ann").run(&job.id, options.clone()).await.unwrap();
     assert_eq!((run.run_at, run.triggered_by.as_str()), (at(9), "manual:ann"));
     assert_eq!(fixture.jobs.run(&job.id, options).await.unwrap().id, run.id);
+    let as_given = RunOptions { triggered_by: Some("user".into()), ..RunOptions::default() };
+    let run_as_given = fixture.jobs.run(&job.id, as_given).await.unwrap();
+    assert_eq!(run_as_given.triggered_by, "user");
     let busy = RunOptions { unless_open: true, ..RunOptions::default() };
     assert_eq!(fixture.jobs.run(&job.id, busy).await.unwrap_err().kind(), ErrorKind::Conflict);
     fixture.run_at(8).await;

@@ -50,6 +50,39 @@ pub(crate) fn holding(id: ObjectId) -> ExecutionId {
     ExecutionId::from_uuid(Uuid::from_u128(uuid))
 }
 
+/// A key inside a document of jobs or executions: as text, because a program that shows such documents as
+/// they are can show no `ObjectId` but `_id`.
+pub(crate) fn inner_key(key: ObjectId) -> Bson {
+    Bson::String(key.to_hex())
+}
+
+/// The keys of a list inside a document.
+pub(crate) fn inner_keys(keys: &[ObjectId]) -> Vec<Bson> {
+    keys.iter().copied().map(inner_key).collect()
+}
+
+/// The key that stands inside a document.
+pub(crate) fn read_inner_key(value: &Bson) -> Option<ObjectId> {
+    ObjectId::parse_str(value.as_str()?).ok()
+}
+
+/// A document as it stands inside another one.
+pub(crate) fn put_in(mut doc: Document) -> Document {
+    if let Some(key) = doc.get("_id").and_then(Bson::as_object_id) {
+        doc.insert("_id", inner_key(key));
+    }
+    doc
+}
+
+/// The document that stood inside another one.
+pub(crate) fn taken_out(doc: &Document) -> Document {
+    let mut doc = doc.clone();
+    if let Some(key) = doc.get("_id").and_then(read_inner_key) {
+        doc.insert("_id", key);
+    }
+    doc
+}
+
 /// The `_id` of a job's document: an `ObjectId` where the id is one in hexadecimal digits.
 pub(crate) fn job_key(id: &JobId) -> Bson {
     let text = id.as_str();

@@ -22,12 +22,12 @@ pub(crate) struct Slot {
 
 impl Slot {
     pub(crate) fn to_bson(self) -> Bson {
-        Bson::Document(doc! { "e": self.execution, "p": self.epoch })
+        Bson::Document(doc! { "e": ids::inner_key(self.execution), "p": self.epoch })
     }
 
     fn read(value: &Bson) -> Option<Self> {
         let doc = value.as_document()?;
-        Some(Self { execution: doc.get("e")?.as_object_id()?, epoch: int(doc.get("p"))? })
+        Some(Self { execution: ids::read_inner_key(doc.get("e")?)?, epoch: int(doc.get("p"))? })
     }
 }
 
@@ -120,6 +120,11 @@ impl JobRow {
                 None => next,
             };
             job.due = said.map(|at| Due { due_at: at, fire_at: at });
+            // A time that has passed and that the old engine never followed is as good as none.
+            warned = enabled
+                && foreign.as_ref().is_some_and(|document| {
+                    document.next_run_at.is_none() && said.is_some() && said != document.next_run_hint
+                });
             if job.due.is_none() && enabled {
                 // One that says nothing runs at its next time, never at once.
                 let schedule = job.definition.compiled().ok();
@@ -141,7 +146,7 @@ impl JobRow {
         Self {
             rev: count(own.get("rev")),
             slots: list(own, "slots").iter().filter_map(Slot::read).collect(),
-            queued: list(own, "queued").iter().filter_map(Bson::as_object_id).collect(),
+            queued: list(own, "queued").iter().filter_map(ids::read_inner_key).collect(),
             ops: own.get_document("ops").ok().cloned(),
             newer,
             stale: (moved || !same || !stored.is_current || needs_fault(own, &job)) && !newer,

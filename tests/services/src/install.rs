@@ -134,9 +134,13 @@ fn has_libraries() -> bool {
     dpkg.status().is_ok_and(|status| status.success())
 }
 
-/// A Python environment. Debian's Python comes without what makes one, and a Python that somebody has
+/// Makes a Python environment. Debian's Python comes without what makes one, and a Python that somebody has
 /// built comes with it, so it is tried first.
-fn make_environment(folder: &Path) -> Result<(), Failure> {
+///
+/// # Errors
+///
+/// What could not be had, why, and what to install by hand.
+pub fn make_environment(folder: &Path) -> Result<(), Failure> {
     let make = |python: &str| run(Command::new(python).args(["-m", "venv"]).arg(folder));
     let first = match make("python3") {
         Ok(()) => return Ok(()),

@@ -28,6 +28,7 @@ from ._errors import (
     UnavailableError,
     UnsupportedError,
 )
+from ._handle import JobHandle
 from ._processes import ProcessContext, ProcessDiedError
 from ._results import Result
 from .compat import (
@@ -48,7 +49,7 @@ from .compat import (
 )
 from .models import Event, Execution, Explanation, Failure, Job, LogLine, Reason, Report, Run
 from .policies import Chain, History, Misfire, Overlap, Retry
-from .scheduler import JobHandle, Scheduler
+from .scheduler import Scheduler
 from .schedules import At, Cron, Every, Manual, Schedule
 from .sync import SyncScheduler
 

@@ -118,6 +118,13 @@ class Core:
             Engine("{}").add_static(document)
         self._statics[handler] = document
 
+    def register_with(self, other: Core) -> None:
+        """Registers with another one what is registered here."""
+        for name, (target, metadata) in self._targets.items():
+            other.set_target(name, target, metadata)
+        for handler, document in self._statics.items():
+            other.add_static(handler, document)
+
     async def start(self) -> None:
         """Starts, and returns when the engine runs."""
         if self._starting is not None:

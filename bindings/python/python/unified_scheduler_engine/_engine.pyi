@@ -23,51 +23,91 @@ class Context:
     @property
     def kind(self) -> str: ...
     @property
-    def job_id(self) -> str: ...
+    def job_id(self) -> str:
+        """The id of the job."""
+
     @property
-    def job_name(self) -> str: ...
+    def job_name(self) -> str:
+        """Its name."""
+
     @property
-    def handler(self) -> str: ...
+    def handler(self) -> str:
+        """The handler or template that runs it."""
+
     @property
-    def execution_id(self) -> str: ...
+    def execution_id(self) -> str:
+        """The id of this attempt."""
+
     @property
-    def attempt(self) -> int: ...
+    def attempt(self) -> int:
+        """Which attempt at the occurrence this is, counted from 1."""
+
     @property
-    def due_at(self) -> datetime: ...
+    def due_at(self) -> datetime:
+        """The due time, in UTC."""
+
     @property
-    def started_at(self) -> datetime | None: ...
+    def started_at(self) -> datetime | None:
+        """When this attempt was claimed, in UTC."""
+
     @property
-    def last_run_at(self) -> datetime | None: ...
+    def last_run_at(self) -> datetime | None:
+        """When the job last ran before, in UTC."""
+
     @property
-    def n_occurrences(self) -> int: ...
+    def n_occurrences(self) -> int:
+        """How many occurrences this execution stands for; `due_at` is the first."""
+
     @property
-    def trigger(self) -> str: ...
+    def trigger(self) -> str:
+        """`schedule`, `manual` or `chain`."""
+
     @property
-    def triggered_by(self) -> str: ...
+    def triggered_by(self) -> str:
+        """`scheduler`, `manual:USER`, `chain:EXECUTION`."""
+
     @property
-    def timeout(self) -> float: ...
+    def timeout(self) -> float:
+        """How long this attempt may take, in seconds."""
+
     @property
-    def idempotency_key(self) -> str: ...
+    def idempotency_key(self) -> str:
+        """The same for every attempt at one occurrence, and for no other."""
+
     @property
-    def fence(self) -> tuple[int, int]: ...
+    def fence(self) -> tuple[int, int]:
+        """A pair (epoch, claim) that only grows: for systems that can refuse a late writer."""
+
     @property
-    def now(self) -> datetime: ...
+    def now(self) -> datetime:
+        """What time it is by the scheduler's clock, in UTC."""
+
     @property
-    def cancelled(self) -> bool: ...
+    def cancelled(self) -> bool:
+        """Whether it is to stop: for plain functions, which nothing can stop."""
+
     @property
-    def parameters(self) -> dict[str, Any]: ...
+    def parameters(self) -> dict[str, Any]:
+        """The parameters, secrets resolved; a copy of this call's own."""
+
     def job_json(self) -> str: ...
     def execution_json(self) -> str: ...
-    def log(self, level: str | int, message: object, /, **fields: Any) -> None: ...
+    def log(self, level: str | int, message: object, /, **fields: Any) -> None:
+        """Adds a line to its log, from any thread. `level` is a name or a number of `logging`."""
+
     def debug(self, message: object, /, **fields: Any) -> None: ...
     def info(self, message: object, /, **fields: Any) -> None: ...
     def warning(self, message: object, /, **fields: Any) -> None: ...
     def error(self, message: object, /, **fields: Any) -> None: ...
-    def progress(self, done: int, total: int | None = None, message: str = "") -> None: ...
-    async def sleep(self, duration: float) -> None:
-        """Waits by the scheduler's clock; shorter when the execution is to stop."""
+    def progress(self, done: int, total: int | None = None, message: str = "") -> None:
+        """Says how far it is."""
 
-    def measured(self, duration: float) -> None: ...
+    async def sleep(self, duration: float) -> None:
+        """Waits so many seconds by the scheduler's clock; shorter when the execution is to stop."""
+
+    def measured(self, duration: float) -> None:
+        """Says how long the work proper took, in seconds, where that is not all of it."""
+
     def answer(self, record: str | None = None) -> bool: ...
     def sleep_then(self, duration: float, done: _Done) -> None: ...
 

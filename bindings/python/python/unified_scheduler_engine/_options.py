@@ -82,6 +82,16 @@ if TYPE_CHECKING:
 PLAIN = ("name", "description", "priority", "pause_after_failures")
 #: Accepted and without meaning here: every job is in the scheduler's one store.
 IGNORED = ("jobstore",)
+#: What can't be changed as an option, and what does it.
+ELSEWHERE = {
+    "next_run_time": "`trigger` runs a job now or at an instant, `reschedule` moves its schedule",
+    "trigger": "`reschedule` gives a job another schedule",
+    "func": "a function is code: add the job again, with replace_existing=True",
+    "args": "arguments are code: add the job again",
+    "kwargs": "arguments are code: add the job again",
+    "enabled": "use `pause` and `resume`",
+    "id": "an id is for ever: add another job, and remove this one",
+}
 
 
 def split(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -120,7 +130,9 @@ def document(options: Mapping[str, Any]) -> dict[str, Any]:
         fields["overlap"] = overlap.document()
     if left:
         name = sorted(left)[0]
-        raise InvalidError(f"there is no option `{name}`", (Fault(name, "is no option of a job"),))
+        help_text = ELSEWHERE.get(name, "")
+        message = f"there is no option `{name}`" + (f"; {help_text}" if help_text else "")
+        raise InvalidError(message, (Fault(name, "is no option of a job", None, help_text),))
     return fields
 
 
@@ -133,7 +145,8 @@ def _misfire(left: dict[str, Any]) -> Misfire | None:
     if not coalesce:
         if grace is not None:
             raise InvalidError(
-                "misfire_grace_time with coalesce=False: what is late is either skipped or run one by one",
+                "misfire_grace_time with coalesce=False: what is late is either skipped or run one by one;"
+                " leave one of them out",
                 (Fault("coalesce", "can't be False with a grace", None, "leave one of them out"),),
             )
         return Misfire("run_all")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +36,23 @@ def is_async(func: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(
         getattr(type(inner), "__call__", None)  # noqa: B004
     )
+
+
+def resolve(reference: str) -> Callable[..., Any]:
+    """The function that `module:name` names.
+
+    >>> resolve("json:dumps")([1])
+    '[1]'
+    """
+    module, _, path = reference.partition(":")
+    if not module or not path:
+        raise InvalidError(f"`{reference}` is no reference; such as `package.module:function`")
+    found: Any = importlib.import_module(module)
+    for name in path.split("."):
+        found = getattr(found, name)
+    if not callable(found):
+        raise InvalidError(f"`{reference}` can't be called")
+    return found  # type: ignore[no-any-return]
 
 
 def name_of(func: Callable[..., Any]) -> str:

@@ -97,8 +97,14 @@ def _from_text(trigger: str, given: dict[str, Any], common: dict[str, Any]) -> S
     try:
         period = seconds(word, "trigger")
     except InvalidError:
+        pass
+    else:
+        return Every(period, **common)
+    try:
         return At(word, **common)
-    return Every(period, **common)
+    except InvalidError:
+        help_text = "such as `0 3 * * *`, `@daily`, `every 2 hours`, `90s` or `2026-01-02T03:04:05Z`"
+        raise _refuse("trigger", f"{trigger!r} says no time", help_text) from None
 
 
 def _nothing_left(given: dict[str, Any], trigger: str) -> None:

@@ -16,16 +16,16 @@ import, as with APScheduler itself: do not register it where that matters.
 
 from __future__ import annotations
 
-import importlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from types import SimpleNamespace
 from typing import Any
 
 from ._engine import Context
-from ._errors import InvalidError, SchedulerError
+from ._errors import SchedulerError
+from ._targets import resolve
 from ._triggers import from_apscheduler
 from .policies import Misfire, Overlap
 from .scheduler import Scheduler
@@ -43,23 +43,6 @@ class Imported:
     job_id: str | None
     #: Why it was not.
     reason: str = ""
-
-
-def resolve(reference: str) -> Callable[..., Any]:
-    """The function that `module:name` names.
-
-    >>> resolve("json:dumps")([1])
-    '[1]'
-    """
-    module, _, path = reference.partition(":")
-    if not module or not path:
-        raise InvalidError(f"`{reference}` is no reference; such as `package.module:function`")
-    found: Any = importlib.import_module(module)
-    for name in path.split("."):
-        found = getattr(found, name)
-    if not callable(found):
-        raise InvalidError(f"`{reference}` can't be called")
-    return found  # type: ignore[no-any-return]
 
 
 def call_reference(ctx: Context) -> Any:

@@ -22,9 +22,11 @@ class Job:
     enabled: bool
     #: The handler or template that runs it.
     handler: str
+    #: `None` when it is paused, has ended, or has no schedule.
     next_run_time: datetime | None
     last_run_at: datetime | None
     last_status: str | None
+    #: Counts edits, not runs.
     version: int
     tags: tuple[str, ...]
     parameters: dict[str, Any]
@@ -85,17 +87,21 @@ class Execution:
     #: `schedule`, `manual`, `chain`.
     trigger: str
     triggered_by: str
+    #: The occurrence; of a manual trigger, when it was asked for.
     due_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
     #: In seconds.
     duration: float | None
+    #: From 1.
     attempt: int
+    #: How many occurrences it stands for; `due_at` is the first.
     n_occurrences: int
     message: str
     details: Any
     warnings: tuple[str, ...]
     error: Failure | None
+    #: The same for every attempt at one occurrence, and for no other.
     idempotency_key: str
     #: Everything, as the engine tells it.
     document: dict[str, Any] = field(repr=False, compare=False)

@@ -10,7 +10,9 @@ from .schedules import Duration, seconds
 
 @dataclass(frozen=True)
 class Retry:
-    """Whether and when an execution that went wrong is run again.
+    """Whether and when an execution that went wrong is run again. Waits are lengths of time, or seconds.
+
+    What is lost with its process, with `on_lost`, runs again at once, and uses none of `times`.
 
     >>> Retry(3, "10s", backoff="exponential").document()["retry_delay_seconds"]
     10.0
@@ -18,7 +20,7 @@ class Retry:
 
     #: How many times after the first.
     times: int
-    #: The wait before the first retry.
+    #: The wait before the first retry; with `exponential` each is twice the one before.
     delay: Duration = 300.0
     backoff: Literal["fixed", "exponential"] = "fixed"
     #: The longest wait.
@@ -46,12 +48,17 @@ class Retry:
 
 @dataclass(frozen=True)
 class Misfire:
-    """What happens to occurrences that are found late."""
+    """What happens to occurrences that are found late: after an outage, a restart, or a pause that was ended
+    with what was missed.
+
+    `run_once`: one execution for all of them, however late. `skip`: those later than `grace` are skipped, and
+    what is left runs as one. `run_all`: each of the last `limit` runs, one after another.
+    """
 
     policy: Literal["run_once", "skip", "run_all"] = "run_once"
-    #: With `skip`: how late an occurrence may be and still run.
+    #: With `skip`: how late an occurrence may be and still run; at least a second, a minute when not given.
     grace: Duration | None = None
-    #: With `run_all`: the largest number of missed occurrences that still run.
+    #: With `run_all`: the largest number of missed occurrences that still run; 1 to 1000.
     limit: int | None = None
 
     def document(self) -> dict[str, Any]:
@@ -66,10 +73,14 @@ class Misfire:
 
 @dataclass(frozen=True)
 class Overlap:
-    """What happens to an occurrence that is due while the job still runs, on any node."""
+    """What happens to an occurrence that is due while the job still runs, on any node.
+
+    `skip`: it is skipped, with a record. `queue_one`: it waits; those after it are skipped. `allow`: it runs
+    beside the others, up to `max`. `cancel_running`: those are asked to stop, and it starts when they have.
+    """
 
     policy: Literal["skip", "queue_one", "allow", "cancel_running"] = "skip"
-    #: With `allow`: the largest number of executions at once.
+    #: With `allow`: the largest number of executions at once; 2 when not given.
     max: int | None = None
 
     def document(self) -> dict[str, Any]:
@@ -85,7 +96,9 @@ class History:
     """What of a job's history is kept, and for how long."""
 
     keep: Literal["all", "failures", "none"] = "all"
+    #: A length of time, or seconds; the scheduler's `retention` when not given.
     max_age: Duration | None = None
+    #: How many of the newest; no limit when not given.
     max_count: int | None = None
 
     def document(self) -> dict[str, Any]:

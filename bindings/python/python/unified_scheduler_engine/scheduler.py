@@ -6,98 +6,47 @@ import asyncio
 import inspect
 import json
 import logging
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _options
 from ._core import Core
-from ._errors import ConflictError, InvalidError, NotFoundError
-from ._targets import FunctionTarget, ObjectTarget, TemplateTarget, name_of, schema_of
+from ._errors import ConflictError
+from ._handle import JobHandle
+from ._history import HistoryVerbs
+from ._jobs import JobVerbs
+from ._listeners import Listener, Listeners
+from ._targets import FunctionTarget, ObjectTarget, TemplateTarget, name_of, resolve, schema_of
 from ._triggers import schedule_of
-from .models import Event, Execution, Explanation, Job, LogLine, Report, Run
-from .schedules import Duration, Instant, Trigger, instant, seconds, zone_name
+from .schedules import Duration, Trigger, instant, seconds, zone_name
 
 if TYPE_CHECKING:
     from datetime import tzinfo
 
     from typing_extensions import Self, Unpack
 
-    from ._options import JobChanges, JobOptions, TriggerOptions
+    from ._options import JobOptions
 
 logger = logging.getLogger("unified_scheduler")
 
 F = TypeVar("F", bound=Callable[..., Any])
-Listener = Callable[[Event], "Awaitable[None] | None"]
 
 
-class JobHandle:
-    """A job of a scheduler, by its id. Awaited, it is stored."""
-
-    def __init__(
-        self, scheduler: Scheduler, id: str, name: str, stored: asyncio.Future[Any] | None = None
-    ) -> None:
-        self._scheduler = scheduler
-        self._stored = stored
-        #: The id that it is stored under.
-        self.id = id
-        self.name = name
-
-    def __await__(self) -> Generator[Any, None, JobHandle]:
-        return self._wait().__await__()
-
-    async def _wait(self) -> JobHandle:
-        if self._stored is not None:
-            await asyncio.shield(self._stored)
-        return self
-
-    async def get(self) -> Job:
-        """The job as it is stored."""
-        await self
-        return await self._scheduler.job_of(self.id)
-
-    async def pause(self) -> Job:
-        """Keeps its schedule from counting."""
-        await self
-        return await self._scheduler.pause(self.id)
-
-    async def resume(self, *, missed: bool = False) -> Job:
-        """Lets its schedule count again."""
-        await self
-        return await self._scheduler.resume(self.id, missed=missed)
-
-    async def reschedule(self, trigger: Trigger = None, **trigger_args: Unpack[TriggerOptions]) -> Job:
-        """Gives it another schedule."""
-        await self
-        return await self._scheduler.reschedule(self.id, trigger, **trigger_args)
-
-    async def modify(self, **changes: Unpack[JobChanges]) -> Job:
-        """Changes its options."""
-        await self
-        return await self._scheduler.modify_job(self.id, **changes)
-
-    async def trigger(self, parameters: Mapping[str, Any] | None = None, **options: Any) -> Execution:
-        """Runs it now, without moving its schedule."""
-        await self
-        return await self._scheduler.trigger(self.id, parameters, **options)
-
-    async def skip_next(self, n: int = 1) -> Job:
-        """Skips its next occurrences."""
-        await self
-        return await self._scheduler.skip_next(self.id, n)
-
-    async def remove(self) -> None:
-        """Removes it."""
-        await self
-        await self._scheduler.remove(self.id)
-
-    def __repr__(self) -> str:
-        return f"<JobHandle {self.id}>"
-
-
-class Scheduler:
+class Scheduler(JobVerbs, HistoryVerbs):
     """Jobs over one store, run by this process and every other one with the same store.
+
+    Lengths of time are a `timedelta`, seconds, or a text such as `"1h30m"`. Instants are a datetime with a
+    zone, or a text with an offset; without one they are read in the zone of the schedule, else in `timezone`,
+    else refused. What comes back is in UTC. Every call that asks the store raises a `SchedulerError`:
+    `UnavailableError` when the store can't answer now. Cancelling a call that changes something does not undo
+    it: the order is carried out all the same.
+
+    `concurrency` is how many executions run at once here, `max_threads` how many plain functions among them;
+    `lease` is after how long without a sign this node counts as dead (15 s), `poll` how often the store is
+    asked when nothing wakes this node (30 s); `stop_grace` is how long what runs may go on at a stop, and
+    `cancel_grace` what was asked to stop (5 s); `retention` is how long ended executions are kept, `None` for
+    ever. Making a scheduler opens nothing.
 
     >>> import asyncio
     >>> from unified_scheduler_engine import Manual, Scheduler
@@ -156,19 +105,14 @@ class Scheduler:
             max_threads=max_threads,
             stop_grace=config["stop_grace"],
         )
-        self._core.on_event = self._tell
+        self._listeners = Listeners()
+        self._core.on_event = self._listeners.tell
         self._zone = zone_name(timezone)
         self._defaults = dict(job_defaults or {})
-        self._listeners: list[tuple[Listener, frozenset[str]]] = []
         self._later: list[Callable[[], Awaitable[Any]]] = []
         self._tasks: set[asyncio.Future[Any]] = set()
 
     # Life
-
-    @property
-    def running(self) -> bool:
-        """Whether it runs in this process."""
-        return self._core.running
 
     @property
     def core(self) -> Core:
@@ -181,7 +125,9 @@ class Scheduler:
         return self._core.n_running
 
     async def start(self) -> None:
-        """Starts, and returns when it runs. Coroutines run on the loop, and in the context, of this call."""
+        """Starts, and returns when it runs. Coroutines run on the loop, and in the context variables, of this
+        call. Raises `ConflictError` when it, or another one with this store, runs already in this process,
+        `UnavailableError` when the store can't be reached, and `InvalidError` when a job can't run."""
         await self._core.start()
         if self._listeners:
             self._core.subscribe()
@@ -190,7 +136,9 @@ class Scheduler:
             await work()
 
     async def stop(self, grace: Duration | None = None) -> None:
-        """Stops: what runs may end within `grace`, then is cancelled and recorded as interrupted."""
+        """Stops: nothing new begins; what runs may end within `grace` (`stop_grace` when not given), then is
+        cancelled, and recorded as `failed`, `interrupted`. Does nothing when it does not run. Cancelling this
+        call does not keep it from stopping."""
         await self._core.stop(None if grace is None else seconds(grace, "grace"))
 
     async def shutdown(self, wait: bool = True) -> None:
@@ -222,7 +170,7 @@ class Scheduler:
         kwargs: Mapping[str, Any] | None = None,
         **options: Unpack[JobOptions],
     ) -> Callable[[F], F]:
-        """Makes a job of the function below it."""
+        """Makes a job of the function below it, which stays as it is; see `add_job`."""
 
         def register(func: F) -> F:
             self.add_job(func, trigger, args, kwargs, id=id, name=name, **options)
@@ -234,7 +182,7 @@ class Scheduler:
 
     def add_job(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., Any] | str,
         trigger: Trigger = None,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
@@ -245,7 +193,13 @@ class Scheduler:
         **options: Unpack[JobOptions],
     ) -> JobHandle:
         """Adds a job, before or after the start. The same id registered again is the same job, with its due
-        time and history. Await the answer to know that it is stored."""
+        time and history. Await the answer to know that it is stored.
+
+        `func` may be a text, `package.module:function`, as in APScheduler. Raises `InvalidError` for what
+        can't run, with what is wrong and how to mend it; `ConflictError` when another function has the id.
+        """
+        if isinstance(func, str):
+            func = resolve(func)
         given: dict[str, Any] = {**self._defaults, **options}
         pause = "next_run_time" in given and given["next_run_time"] is None
         next_run_time = given.pop("next_run_time", None)
@@ -391,278 +345,6 @@ class Scheduler:
         """The metadata of the templates registered here."""
         return [t.metadata for t in self._core.targets().values() if hasattr(t, "metadata")]
 
-    # Jobs
-
-    async def create_job(
-        self,
-        name: str,
-        template: str,
-        trigger: Trigger = None,
-        *,
-        id: str | None = None,
-        enabled: bool = True,
-        actor: str | None = None,
-        **options: Unpack[JobOptions],
-    ) -> Job:
-        """Stores a job made at run time from a template, or from a handler by its name."""
-        given: dict[str, Any] = {**self._defaults, **options}
-        next_run_time = given.pop("next_run_time", None)
-        keywords, others = _options.split(given)
-        schedule = schedule_of(trigger, keywords)
-        checked = dict(others.pop("parameters", None) or {})
-        self._check(template, checked)
-        document: dict[str, Any] = {
-            **_options.document(others),
-            "name": name,
-            "template_type": template,
-            "parameters": checked,
-            "schedule": schedule.document(self._zone),
-            "enabled": enabled,
-        }
-        if id is not None:
-            document["id"] = id
-        due = _options.first_due(next_run_time, zone_name(schedule.timezone) or self._zone)
-        return Job.read(await self._core.ask("create_job", job=document, first_due=due, actor=actor))
-
-    def _check(self, template: str, parameters: dict[str, Any]) -> None:
-        """Asks the template itself; while it runs, the engine does so."""
-        target = self._core.target(template)
-        if self.running or target is None or not getattr(target, "checks", False):
-            return
-        faults = target.check(parameters)
-        if faults:
-            raise InvalidError("; ".join(f"parameters.{field}: {message}" for field, message in faults))
-
-    async def job_of(self, job: str | JobHandle | Job) -> Job:
-        """The job with this id, else the one with this name. Raises `NotFoundError`."""
-        return Job.read(await self._core.ask("find_job", id=_key(job)))
-
-    async def get_job(self, job: str | JobHandle | Job) -> Job | None:
-        """The same; `None` when there is none."""
-        try:
-            return await self.job_of(job)
-        except NotFoundError:
-            return None
-
-    async def _id(self, job: str | JobHandle | Job) -> str:
-        if isinstance(job, (JobHandle, Job)):
-            return job.id
-        if self._core.target(f"static:{job}") is not None:
-            return f"static:{job}"
-        found: str = (await self._core.ask("find_job", id=job))["id"]
-        return found
-
-    async def jobs(
-        self,
-        *,
-        search: str | None = None,
-        templates: Iterable[str] = (),
-        enabled: bool | None = None,
-        tag: str | None = None,
-        faulty: bool | None = None,
-        sort: str = "name",
-        descending: bool = False,
-        offset: int = 0,
-        limit: int = 1000,
-    ) -> list[Job]:
-        """A page of jobs; `sort` is `name`, `created_at`, `due_at` or `last_run_at`."""
-        query = {
-            "search": search,
-            "handlers": list(templates),
-            "enabled": enabled,
-            "tag": tag,
-            "faulty": faulty,
-            "sort": sort,
-            "descending": descending,
-            "offset": offset,
-            "limit": limit,
-        }
-        page = await self._core.ask("list_jobs", query=query)
-        return [Job.read(item) for item in page["items"]]
-
-    get_jobs = jobs
-
-    async def pause(self, job: str | JobHandle | Job) -> Job:
-        """Keeps its schedule from counting. What runs goes on."""
-        return Job.read(await self._core.ask("disable_job", id=await self._id(job), actor="api"))
-
-    pause_job = pause
-
-    async def resume(self, job: str | JobHandle | Job, *, missed: bool = False) -> Job:
-        """Lets its schedule count again, from its next occurrence in the future; with `missed`, what was due
-        meanwhile is treated as its misfire policy says."""
-        return Job.read(await self._core.ask("enable_job", id=await self._id(job), missed=missed))
-
-    resume_job = resume
-
-    async def reschedule(
-        self, job: str | JobHandle | Job, trigger: Trigger = None, **trigger_args: Unpack[TriggerOptions]
-    ) -> Job:
-        """Gives a job another schedule. The code of a static job wins again when it is registered next."""
-        schedule = schedule_of(trigger, {**trigger_args}).document(self._zone)
-        return Job.read(
-            await self._core.ask("edit_job", id=await self._id(job), changes={"schedule": schedule})
-        )
-
-    reschedule_job = reschedule
-
-    async def modify_job(self, job: str | JobHandle | Job, **changes: Unpack[JobChanges]) -> Job:
-        """Changes options of a job."""
-        fields = _options.document(changes)
-        return Job.read(await self._core.ask("edit_job", id=await self._id(job), changes=fields))
-
-    async def skip_next(self, job: str | JobHandle | Job, n: int = 1) -> Job:
-        """Skips the next `n` occurrences, with a record each; 0 takes that back."""
-        return Job.read(await self._core.ask("skip_next", id=await self._id(job), n=n))
-
-    async def skip_date(self, job: str | JobHandle | Job, date: str) -> Job:
-        """Skips every occurrence on a date, `2026-12-24`, or in a range, `2026-12-24/2026-12-31`."""
-        return Job.read(await self._core.ask("skip_date", id=await self._id(job), date=date))
-
-    async def remove(self, job: str | JobHandle | Job) -> None:
-        """Removes a job. Running executions go on; its history stays."""
-        job_id = await self._id(job)
-        await self._core.ask("delete_job", id=job_id)
-        if job_id.startswith("static:"):
-            self._core.remove_target(job_id)
-
-    remove_job = remove
-
-    async def trigger(
-        self,
-        job: str | JobHandle | Job,
-        parameters: Mapping[str, Any] | None = None,
-        *,
-        at: Instant | None = None,
-        idempotency_key: str | None = None,
-        unless_open: bool = False,
-        actor: str = "api",
-    ) -> Execution:
-        """Runs a job now, or at an instant, whether or not it is paused, without moving its schedule."""
-        answer = await self._core.ask(
-            "run_job",
-            id=await self._id(job),
-            parameters=None if parameters is None else dict(parameters),
-            at=None if at is None else instant(at, self._zone, "at"),
-            idempotency_key=idempotency_key,
-            unless_open=unless_open,
-            actor=actor,
-        )
-        return Execution.read(answer)
-
-    # Executions
-
-    async def runs(
-        self,
-        job: str | JobHandle | Job | None = None,
-        *,
-        status: str | Iterable[str] = (),
-        since: Instant | None = None,
-        until: Instant | None = None,
-        oldest_first: bool = False,
-        offset: int = 0,
-        limit: int = 50,
-    ) -> list[Execution]:
-        """A page of executions, the newest first."""
-        query = {
-            "job_id": None if job is None else await self._id(job),
-            "statuses": [status] if isinstance(status, str) else list(status),
-            "since": None if since is None else instant(since, self._zone, "since"),
-            "until": None if until is None else instant(until, self._zone, "until"),
-            "sort": "oldest" if oldest_first else "newest",
-            "offset": offset,
-            "limit": limit,
-        }
-        page = await self._core.ask("executions", query=query)
-        return [Execution.read(item) for item in page["items"]]
-
-    async def execution(self, execution: str | Execution) -> Execution | None:
-        """One execution; `None` when there is none."""
-        key = execution.id if isinstance(execution, Execution) else execution
-        answer = await self._core.ask("execution", id=key)
-        return None if answer is None else Execution.read(answer)
-
-    async def wait_for(self, execution: str | Execution, timeout: Duration | None = None) -> Execution:
-        """Waits until an execution has ended. Raises `TimeoutError` when that takes too long."""
-
-        async def look() -> Execution:
-            pause = 0.005
-            while True:
-                found = await self.execution(execution)
-                if found is None:
-                    raise NotFoundError(f"no execution `{execution}`")
-                if found.ended:
-                    return found
-                await asyncio.sleep(pause)
-                pause = min(pause * 1.5, 0.25)
-
-        return await asyncio.wait_for(look(), None if timeout is None else seconds(timeout, "timeout"))
-
-    async def logs(self, execution: str | Execution, *, skip: int = 0, limit: int = 10_001) -> list[LogLine]:
-        """The log of an execution, oldest line first."""
-        key = execution.id if isinstance(execution, Execution) else execution
-        return [LogLine.read(line) for line in await self._core.ask("logs", id=key, skip=skip, limit=limit)]
-
-    async def cancel(self, execution: str | Execution) -> str:
-        """Ends a pending execution, or asks a running one to stop, on whichever node it runs: answers
-        `cancelled`, `requested`, or the status that it had ended with."""
-        key = execution.id if isinstance(execution, Execution) else execution
-        return str(await self._core.ask("cancel", id=key))
-
-    async def retry(self, execution: str | Execution) -> Execution:
-        """Runs an execution that has ended once more, as the next attempt at the same occurrence."""
-        key = execution.id if isinstance(execution, Execution) else execution
-        return Execution.read(await self._core.ask("retry", id=key))
-
-    # Questions
-
-    async def next_runs(self, job: str | JobHandle | Job, n: int = 5) -> list[Run]:
-        """The next `n` due times of a job."""
-        return [Run.read(run) for run in await self._core.ask("next_runs", id=await self._id(job), n=n)]
-
-    async def explain(self, job: str | JobHandle | Job) -> Explanation:
-        """Why a job did or did not run, and when it will next."""
-        return Explanation.read(await self._core.ask("explain", id=await self._id(job)))
-
-    async def verify(
-        self,
-        job: str | JobHandle | Job | None = None,
-        *,
-        since: Instant | timedelta | None = None,
-        until: Instant | None = None,
-    ) -> Report:
-        """Replays a period of the history: was every due occurrence started, or skipped with a reason?"""
-        begin: str | None = None
-        if isinstance(since, timedelta):
-            now = await self._core.ask("now")
-            from .schedules import parse_instant
-
-            begin = instant(parse_instant(now) - since)
-        elif since is not None:
-            begin = instant(since, self._zone, "since")
-        answer = await self._core.ask(
-            "verify",
-            job_id=None if job is None else await self._id(job),
-            since=begin,
-            until=None if until is None else instant(until, self._zone, "until"),
-        )
-        return Report.read(answer)
-
-    async def status(self) -> dict[str, Any]:
-        """How the scheduler and its store are."""
-        answer: dict[str, Any] = await self._core.ask("status")
-        return answer
-
-    async def doctor(self) -> list[dict[str, Any]]:
-        """Looks at everything that usually is the cause when a scheduler does not do what it should."""
-        answer: list[dict[str, Any]] = await self._core.ask("doctor")
-        return answer
-
-    async def nodes(self) -> list[dict[str, Any]]:
-        """The nodes that share the store."""
-        answer: list[dict[str, Any]] = await self._core.ask("nodes")
-        return answer
-
     # Listeners
 
     def on(self, *events: str) -> Callable[[Listener], Listener]:
@@ -677,42 +359,13 @@ class Scheduler:
     def add_listener(self, listener: Listener, *events: str) -> None:
         """The same for a function at hand: `execution_started`, `execution_ended`, `job_changed`, …"""
         first = not self._listeners
-        self._listeners.append((listener, frozenset(events)))
+        self._listeners.add(listener, events)
         if first and self.running:
             self._core.subscribe()
 
     def remove_listener(self, listener: Listener) -> None:
         """Calls it no more."""
-        self._listeners = [entry for entry in self._listeners if entry[0] is not listener]
-
-    def _tell(self, document: dict[str, Any]) -> None:
-        wanted = [fn for fn, names in self._listeners if not names or document["event"] in names]
-        if not wanted:
-            return
-        event = Event.read(document)
-        for listener in wanted:
-            try:
-                answer = listener(event)
-            except Exception:
-                logger.exception("a listener failed on %s", event.name)
-                continue
-            if inspect.isawaitable(answer):
-                self._keep_listening(answer, event.name)
-
-    def _keep_listening(self, answer: Awaitable[None], name: str) -> None:
-        task = asyncio.ensure_future(answer)
-
-        def done(ended: asyncio.Future[None]) -> None:
-            self._tasks.discard(ended)
-            if not ended.cancelled() and ended.exception() is not None:
-                logger.error("a listener failed on %s", name, exc_info=ended.exception())
-
-        self._tasks.add(task)
-        task.add_done_callback(done)
+        self._listeners.remove(listener)
 
     def __repr__(self) -> str:
         return f"<Scheduler {self._core.name} {'running' if self.running else 'stopped'}>"
-
-
-def _key(job: str | JobHandle | Job) -> str:
-    return job if isinstance(job, str) else job.id

@@ -89,7 +89,7 @@ def instant(value: Instant | date, zone: str | None = None, name: str = "instant
             raise _refuse(
                 name,
                 f"{value.isoformat()} names no time zone",
-                "give one with an offset, or the schedule's `timezone`",
+                "give one with an offset, or the `timezone` of the schedule or scheduler",
             )
         # A time that is skipped is the same instant by the offset before it; a doubled one, the first.
         value = value.replace(tzinfo=ZoneInfo(zone), fold=0)
@@ -109,13 +109,14 @@ _S = TypeVar("_S", bound="Schedule")
 class Schedule:
     """What all schedules have: bounds, a limit, jitter and exclusions."""
 
-    #: No due time before this.
-    start: Instant | None = None
-    #: No due time after this.
-    end: Instant | None = None
-    #: At most so many executions.
+    #: No due time before this instant, which may be one itself.
+    start: Instant | date | None = None
+    #: No due time after this instant, which may be one itself.
+    end: Instant | date | None = None
+    #: At most so many executions; then the job has ended. Retries and manual runs don't count.
     limit: int | None = None
-    #: Each occurrence starts late by an offset of its own, from zero to below this.
+    #: Each occurrence starts late by an offset of its own, from zero to below this; at most a day. The due
+    #: time stays as it is.
     jitter: Duration | None = None
     #: Dates that are left out: `2026-12-24`, `2026-12-24/2026-12-31`.
     exclude_dates: tuple[str, ...] = ()
@@ -161,19 +162,23 @@ class Schedule:
         return _engine.check_schedule(json.dumps(self.document("UTC")))
 
     def next_runs(self, n: int = 5, since: Instant | None = None) -> list[datetime]:
-        """The next `n` due times, from now or from `since` on."""
+        """The next `n` due times after now or `since`, as datetimes in UTC; at most 10,000. Exclusion
+        calendars, which are in a store, are left out of account."""
         given = None if since is None else instant(since, "UTC", "since")
         runs = json.loads(_engine.preview_schedule(json.dumps(self.document("UTC")), n, given))
         return [parse_instant(run["due"]) for run in runs]
 
-    def between(self: _S, start: Instant | None = None, end: Instant | None = None) -> _S:
+    def between(self: _S, start: Instant | date | None = None, end: Instant | date | None = None) -> _S:
         """The same, not before `start` and not after `end`."""
         return replace(self, start=start or self.start, end=end or self.end)
 
 
 @dataclass(frozen=True, init=False)
 class Every(Schedule):
-    """Due every so often: at anchor + n × period, without drift.
+    """Due every so often: at anchor + n × period, in whole milliseconds, without drift.
+
+    Without an `anchor` first due when the job is made, and from then on. With `from_completion` the period
+    counts from the end of each execution: such a job drifts, and never overlaps.
 
     >>> Every("90s") == Every(seconds=90) == Every(timedelta(seconds=90))
     True
@@ -218,7 +223,10 @@ _seconds = seconds
 
 @dataclass(frozen=True)
 class Cron(Schedule):
-    """Due when the clock on the wall matches an expression: 5 fields, 6 with seconds first, 7 with years."""
+    """Due when the clock on the wall matches an expression: 5 fields, 6 with seconds first, 7 with years.
+
+    The clock is that of `timezone`, else of the scheduler's, else UTC. Weekdays: 0 and 7 are Sunday.
+    """
 
     expression: str
     #: What becomes of a local time that the clocks skip: `shift`, `skip`, `after`.

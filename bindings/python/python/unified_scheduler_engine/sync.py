@@ -15,7 +15,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, TypeVar, cast
 
 from ._core import BlockingLoop
-from .scheduler import JobHandle, Scheduler
+from ._handle import JobHandle
+from .scheduler import Scheduler
 
 if TYPE_CHECKING:
     from typing_extensions import ParamSpec, Self

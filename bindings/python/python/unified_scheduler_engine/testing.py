@@ -22,18 +22,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .models import Execution
 from .scheduler import Scheduler
 from .schedules import Duration, Instant, instant, parse_instant, seconds
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 #: How long, in real seconds, a step of the clock may take before it is an error.
 PATIENCE = 60.0
 
 
 class TestScheduler(Scheduler):
-    """A whole scheduler over a store in memory, on a clock that is moved by hand."""
+    """A whole scheduler over a store in memory, on a clock that is moved by hand.
+
+    It begins at `start`, an instant (UTC when it names no zone). `seed` is that of ids and random numbers:
+    the same test runs the same. `patience` is how many real seconds a step of the clock may take.
+    """
 
     # Not a test, whatever its name.
     __test__ = False
@@ -53,6 +60,31 @@ class TestScheduler(Scheduler):
         self._now = parse_instant(begin)
         self._patience = seconds(patience, "patience")
 
+    @classmethod
+    def of(cls, scheduler: Scheduler, start: Instant = "2026-01-01T00:00:00Z", **options: Any) -> Self:
+        """One with the jobs, handlers, templates and listeners that a scheduler of the program has by now.
+
+        Its store stays untouched. Jobs that were added with a `next_run_time` before the start are left out:
+        that time is not the manual clock's.
+
+        >>> from unified_scheduler_engine import Every
+        >>> program = Scheduler("sqlite://jobs.db")
+        >>> @program.job(Every(hours=6))
+        ... def tidy_up(): ...
+        >>> async def main():
+        ...     async with TestScheduler.of(program) as test:
+        ...         await test.advance(days=1)
+        ...         return len(await test.executions("tidy_up"))
+        >>> asyncio.run(main())
+        5
+        """
+        made = cls(start, **options)
+        made._zone = scheduler._zone if "timezone" not in options else made._zone
+        made._defaults = {**scheduler._defaults, **made._defaults}
+        scheduler._listeners.register_with(made._listeners)
+        scheduler.core.register_with(made.core)
+        return made
+
     @property
     def now(self) -> datetime:
         """What time it is, by the manual clock."""
@@ -60,7 +92,8 @@ class TestScheduler(Scheduler):
 
     async def advance(self, duration: Duration | None = None, **parts: float) -> datetime:
         """Moves the clock, with everything that is due on the way, each at its instant. `parts` are those
-        of `timedelta`: `hours=1`."""
+        of `timedelta`: `hours=1`. Answers what time it is then. Raises `TimeoutError` when a handler waits
+        for something other than `ctx.sleep` for longer than `patience`."""
         return await self._move(duration, parts, jump=False)
 
     async def advance_to(self, until: Instant) -> datetime:

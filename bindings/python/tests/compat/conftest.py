@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import mongod
 import pymongo
 import pytest
 import pytest_asyncio
 from unified_scheduler_engine import compat
 from unified_scheduler_engine.compat import registry as registry_module
 
-from . import mongod
 from .templates import Echo
 
 
 @pytest.fixture(scope="session")
 def mongodb_url() -> Iterator[str]:
     """A server, without a database."""
-    given = os.environ.get("TEST_MONGODB_URL")
-    if given:
-        yield given.partition("?")[0].rstrip("/")
-        return
-    if mongod.binary() is None:
-        pytest.fail("there is no MongoDB server: set TEST_MONGODB_URL, or MONGOD to where mongod is")
-    with mongod.Mongod() as server:
-        yield server.url
+    yield from mongod.provided("TEST_MONGODB_URL")
 
 
 def driver_names() -> list[str]:
@@ -58,7 +50,7 @@ async def db(request: pytest.FixtureRequest, mongodb_url: str) -> AsyncIterator[
         client = pymongo.AsyncMongoClient(mongodb_url)
         yield client[name]
         await client.close()
-    with pymongo.MongoClient(mongodb_url) as plain:
+    with pymongo.MongoClient[Any](mongodb_url) as plain:
         plain.drop_database(name)
 
 

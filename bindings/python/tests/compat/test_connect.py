@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
+import time
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,15 +14,12 @@ from typing import Any
 
 import pymongo
 import pytest
-from unified_scheduler_engine import STORE_SCHEMES
+import trustme
+from mongod import Mongod
 from unified_scheduler_engine.compat import TemplateRegistry, UnifiedScheduler
 from unified_scheduler_engine.compat import _connect as connect
 
 from .conftest import driver_names
-from .mongod import Mongod
-
-HAS_MONGO = any(scheme.startswith("mongodb") for scheme in STORE_SCHEMES)
-needs_store = pytest.mark.skipif(not HAS_MONGO, reason="this build has no MongoDB store")
 
 
 def client_of(driver: str, *arguments: Any, **options: Any) -> Any:
@@ -139,23 +139,20 @@ async def runs_with(db: Any, templates: TemplateRegistry) -> None:
         await scheduler.stop()
 
 
-@needs_store
 async def test_the_handle_alone_is_enough(db: Any, templates: TemplateRegistry) -> None:
     await runs_with(db, templates)
 
 
-@needs_store
 async def test_the_wrong_database_is_noticed(
     db: Any, mongodb_url: str, monkeypatch: pytest.MonkeyPatch, templates: TemplateRegistry
 ) -> None:
-    monkeypatch.setattr(connect, "url_of", lambda _: f"{mongodb_url}/another_database_than_that")
+    monkeypatch.setattr(connect, "url_of", lambda _: f"{mongodb_url}another_database_than_that")
     scheduler = UnifiedScheduler(db)
     with pytest.raises(ValueError, match=r"leads to another database.*store_url"):
         await scheduler.start()
     assert not scheduler.is_running
 
 
-@needs_store
 async def test_a_server_that_comes_late_is_waited_for(driver: str, templates: TemplateRegistry) -> None:
     server = Mongod()
     async with handle(driver, server.url, serverSelectionTimeoutMS=500) as db:
@@ -181,31 +178,81 @@ async def test_a_server_that_comes_late_is_waited_for(driver: str, templates: Te
             server.stop()
 
 
-@needs_store
-async def test_with_authentication(driver: str, templates: TemplateRegistry) -> None:
+@pytest.fixture(scope="module")
+def locked() -> Iterator[Mongod]:
+    """A server with passwords: one user of the usual database of users, and one of another."""
     with Mongod("--auth") as server:
-        with pymongo.MongoClient(server.url) as plain:
-            roles = ["root"]
-            plain.admin.command("createUser", "ad:min", pwd="p@ss/w rd", roles=roles)
-        options = {"username": "ad:min", "password": "p@ss/w rd"}
-        async with handle(driver, server.url, **options) as db:
-            await runs_with(db, templates)
+        admin = {"username": "ad:min", "password": "p@ss/w rd"}
+        with pymongo.MongoClient[Any](server.url) as plain:
+            plain.admin.command("createUser", admin["username"], pwd=admin["password"], roles=["root"])
+        with pymongo.MongoClient[Any](server.url, **admin) as plain:
+            roles = [{"role": "readWriteAnyDatabase", "db": "admin"}]
+            plain.users.command("createUser", "app", pwd="ä%2F", roles=roles)
+        yield server
 
 
-@needs_store
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"username": "ad:min", "password": "p@ss/w rd"},
+        {"username": "ad:min", "password": "p@ss/w rd", "authMechanism": "SCRAM-SHA-1"},
+        {"username": "app", "password": "ä%2F", "authSource": "users"},
+        {"username": "app", "password": "ä%2F", "authSource": "users", "authMechanism": "SCRAM-SHA-256"},
+    ],
+)
+async def test_with_authentication(
+    driver: str, locked: Mongod, options: dict[str, str], templates: TemplateRegistry
+) -> None:
+    # A database of its own: in one that has run the job already, it is not due.
+    async with handle(driver, locked.url, name=f"app_{uuid.uuid4().hex[:8]}", **options) as db:
+        await runs_with(db, templates)
+
+
+async def test_a_password_is_never_shown(
+    locked: Mongod, caplog: pytest.LogCaptureFixture, templates: TemplateRegistry
+) -> None:
+    url = locked.url.replace("://", "://app:wrong-secret@") + "app?authSource=users"
+    scheduler = UnifiedScheduler(None, store_url=url, stop_grace=0.5)
+    with contextlib.suppress(Exception):
+        await scheduler.start()
+    trouble = str(scheduler.trouble)
+    await scheduler.stop()
+    assert "secret" not in caplog.text + trouble + repr(scheduler)
+
+
+async def test_stopping_while_jobs_run_needs_no_database(driver: str, templates: TemplateRegistry) -> None:
+    with Mongod() as server:
+        async with handle(driver, server.url, serverSelectionTimeoutMS=500) as db:
+            began, ended = asyncio.Event(), asyncio.Event()
+
+            async def work() -> None:
+                began.set()
+                try:
+                    await asyncio.sleep(60)
+                finally:
+                    ended.set()
+
+            scheduler = UnifiedScheduler(db, stop_grace=1.0)
+            scheduler.add_job("work", 3600, work)
+            await scheduler.start()
+            await asyncio.wait_for(began.wait(), 20)
+            server.kill()
+            before = time.monotonic()
+            await scheduler.stop()
+            assert time.monotonic() - before < 7
+            assert ended.is_set(), "it was cancelled"
+            assert not scheduler.is_running
+
+
 async def test_with_a_replica_set(driver: str, templates: TemplateRegistry) -> None:
-    with Mongod("--replSet", "rs") as server:
-        with pymongo.MongoClient(server.url, directConnection=True) as plain:
-            member = {"_id": 0, "host": f"127.0.0.1:{server.port}"}
-            plain.admin.command("replSetInitiate", {"_id": "rs", "members": [member]})
-        async with handle(driver, server.url, replicaSet="rs") as db:
+    with Mongod(replica_set="rs") as server:
+        async with handle(driver, server.url) as db:
             await runs_with(db, templates)
 
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """An authority, and a certificate for this machine."""
-    trustme = pytest.importorskip("trustme")
     folder = tmp_path_factory.mktemp("tls")
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
@@ -215,11 +262,10 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield folder
 
 
-@needs_store
 async def test_with_tls(driver: str, certificates: Path, templates: TemplateRegistry) -> None:
     authority, server_file = str(certificates / "ca.pem"), str(certificates / "server.pem")
     arguments = ("--tlsMode", "requireTLS", "--tlsCertificateKeyFile", server_file, "--tlsCAFile", authority)
-    tls = {"tls": True, "tlsCAFile": authority}
+    tls: dict[str, Any] = {"tls": True, "tlsCAFile": authority}
     options = "--tlsAllowConnectionsWithoutCertificates"
     with Mongod(*arguments, options, client_options=tls) as server:
         async with handle(driver, server.url, **tls) as db:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import math
 import os
 import socket
-import time
-from collections.abc import AsyncIterator
-from datetime import datetime, timedelta, timezone
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
+import bson
 import pytest
 import pytest_asyncio
 from bson import ObjectId
-from unified_scheduler_engine import STORE_SCHEMES
 from unified_scheduler_engine.compat import (
     JobExecutor,
     JobRegistryService,
@@ -25,16 +25,9 @@ from unified_scheduler_engine.compat import (
     set_unified_scheduler,
 )
 
-pytestmark = pytest.mark.skipif(
-    not any(scheme.startswith("mongodb") for scheme in STORE_SCHEMES),
-    reason="this build has no MongoDB store",
-)
-
-
-def now() -> datetime:
-    """As documents have it."""
-    value = datetime.now(timezone.utc).replace(tzinfo=None)
-    return value.replace(microsecond=value.microsecond // 1000 * 1000)
+from .documents import job, now
+from .templates import Foreign
+from .waiting import until
 
 
 @pytest_asyncio.fixture
@@ -53,41 +46,6 @@ async def running(db: Any, templates: TemplateRegistry) -> AsyncIterator[Unified
     yield scheduler
     await scheduler.stop()
     set_unified_scheduler(None)
-
-
-async def until(condition: Any, timeout: float = 10.0) -> Any:
-    """Waits for a condition, which may be a coroutine function."""
-    end = time.monotonic() + timeout
-    while True:
-        answer = condition()
-        if asyncio.iscoroutine(answer):
-            answer = await answer
-        if answer:
-            return answer
-        assert time.monotonic() < end, "it did not come true"
-        await asyncio.sleep(0.02)
-
-
-def job(**fields: Any) -> dict[str, Any]:
-    """A document as the existing backend writes it."""
-    return {
-        "name": "a",
-        "template_type": "echo",
-        "parameters": {"times": 1},
-        "schedule": {
-            "type": "interval",
-            "interval_seconds": 3600,
-            "expression": None,
-            "timezone": "UTC",
-        },
-        "enabled": True,
-        "timeout_seconds": 60,
-        "retry_policy": {"max_retries": 3, "retry_delay_seconds": 300},
-        "nextRunAt": now() + timedelta(seconds=1),
-        "createdAt": now(),
-        "version": 1,
-        **fields,
-    }
 
 
 async def test_a_due_job_runs_with_exactly_what_is_stored(
@@ -157,6 +115,21 @@ async def test_d16_a_manual_run_goes_through_the_engine_and_does_not_overlap(
     assert templates.get("echo").calls[1].triggered_by == "scheduler"
 
 
+@pytest.mark.parametrize("by", ["manual", "user", "manual:bob", "scheduler"])
+async def test_who_triggered_a_run_is_stored_as_given(
+    db: Any, running: UnifiedScheduler, templates: TemplateRegistry, by: str
+) -> None:
+    parameters = {"when": now(), "who": ObjectId(), "times": 1}
+    due = now() + timedelta(hours=1)
+    key = (await db.dynamic_jobs.insert_one(job(nextRunAt=due, parameters=parameters))).inserted_id
+    execution = await JobExecutor(db).execute_job_by_id(str(key), by)
+    assert execution is not None
+    assert (execution["status"], execution["triggered_by"]) == ("success", by)
+    context = templates.get("echo").calls[0]
+    assert context.triggered_by == by
+    assert context.parameters == {**parameters, "triggered_by": by}
+
+
 async def test_a_job_made_by_the_service_runs_and_is_edited(
     db: Any, running: UnifiedScheduler, templates: TemplateRegistry
 ) -> None:
@@ -200,6 +173,79 @@ async def test_d22_nothing_in_an_answer_breaks_a_json_layer(
 
     assert json.dumps(listed, default=plain, allow_nan=False)
     assert json.dumps(executions, default=plain, allow_nan=False)
+
+
+async def test_d02_the_due_time_has_moved_before_the_work_begins(
+    db: Any, running: UnifiedScheduler, templates: TemplateRegistry
+) -> None:
+    templates.get("echo").sleep = 0.5
+    due = now() + timedelta(seconds=0.5)
+    key = (await db.dynamic_jobs.insert_one(job(nextRunAt=due))).inserted_id
+    await until(lambda: templates.get("echo").calls)
+    document = await db.dynamic_jobs.find_one({"_id": key})
+    assert document["nextRunAt"] == due + timedelta(hours=1)
+    assert document.get("lastStatus") is None, "it still runs"
+    assert await JobRegistryService(db).get_jobs_ready_to_run() == []
+
+
+async def test_d10_null_is_an_hour_and_nothing_runs_at_every_poll(
+    db: Any, running: UnifiedScheduler, templates: TemplateRegistry
+) -> None:
+    due = now() + timedelta(seconds=0.5)
+    schedules = [{"type": "interval", "interval_seconds": value} for value in (None, 0, -1)]
+    jobs = [job(schedule=schedule, nextRunAt=due) for schedule in schedules]
+    keys = (await db.dynamic_jobs.insert_many(jobs)).inserted_ids
+    calls = templates.get("echo").calls
+    await until(lambda: calls)
+    await asyncio.sleep(1.5)
+    assert [context.job_id for context in calls] == [str(keys[0])]
+    assert (await db.dynamic_jobs.find_one({"_id": keys[0]}))["nextRunAt"] == due + timedelta(hours=1)
+    shown = [await JobRegistryService(db).get_job(str(key)) for key in keys]
+    assert [bool((found or {}).get("fault")) for found in shown] == [False, True, True]
+
+
+async def test_d22_no_document_of_ours_breaks_the_json_layer_of_the_old_routes(
+    db: Any, running: UnifiedScheduler, templates: TemplateRegistry
+) -> None:
+    """It shows whole documents: of what is in them it can take no type that JSON does not have, but for dates
+    and the `_id` at the top."""
+    echo = templates.get("echo")
+    echo.sleep = 0.4
+    await db.dynamic_jobs.insert_many([job(name=str(n)) for n in range(3)])
+    fails = job(name="fails", template_type="foreign", parameters={"n": 1})
+    foreign = Foreign()
+    foreign.raises, foreign.retry_safe = ValueError("bad"), True  # type: ignore[attr-defined]
+    templates.register(foreign)
+    await db.dynamic_jobs.insert_one(fails)
+
+    async def look() -> int:
+        for collection in (db.dynamic_jobs, db.job_executions):
+            async for document in collection.find({}):
+                document.pop("_id")
+                odd = [*not_of_json(document)]
+                assert not odd, odd
+        return int(await db.job_executions.count_documents({"status": {"$in": ["success", "failed"]}}))
+
+    # Also in the midst of it, while runs are claimed, open, and waited for.
+    await until(lambda: echo.calls)
+    while await look() < 4:
+        await asyncio.sleep(0.02)
+    await look()
+
+
+def not_of_json(value: Any, path: str = "") -> Iterator[str]:
+    """The paths of what the old routes can't show."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from not_of_json(item, f"{path}.{key}")
+    elif isinstance(value, list):
+        for item in value:
+            yield from not_of_json(item, f"{path}[]")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            yield f"{path}: {value}"
+    elif not isinstance(value, (str, int, bool, datetime, type(None))):
+        yield f"{path}: {type(value).__name__}"
 
 
 async def test_d11_a_job_without_a_template_is_set_aside_and_stops_no_other(
@@ -249,6 +295,35 @@ async def test_d26_lines_stand_in_the_document_while_it_runs(
         return found and found[0]["logs"]
 
     assert await until(told)
+
+
+async def test_what_is_huge_or_odd_fits_into_the_document_of_its_execution(
+    db: Any, running: UnifiedScheduler, templates: TemplateRegistry
+) -> None:
+    echo = templates.get("echo")
+    odd = "lone \ud800, nul \x00, wide \U0001f600"
+
+    async def execute(context: Any) -> JobResult:
+        for _ in range(6):
+            context.log("warning", "y" * 3_000_000)
+        context.log("info", odd)
+        details = {odd: odd, "text": "x" * 10_000_000, "id": ObjectId(), "set": {1}, "nan": float("nan")}
+        return JobResult("success", odd, details, errors=[odd], warnings=[odd] * 5000)
+
+    echo.execute = execute
+    key = (await db.dynamic_jobs.insert_one(job(name="wide \U0001f600"))).inserted_id
+
+    async def ended() -> Any:
+        return await db.job_executions.find_one({"job_id": str(key), "status": {"$ne": "running"}})
+
+    execution = await until(ended)
+    assert execution["status"] == "success"
+    assert execution["job_name"] == "wide \U0001f600"
+    assert "wide \U0001f600" in execution["result"]["message"]
+    assert any("was cut" in warning for warning in execution["result"]["warnings"])
+    assert all(isinstance(line["message"], str) for line in execution["logs"])
+    assert len(bson.encode(execution)) < 8_000_000
+    assert not [*not_of_json({**execution, "_id": None})]
 
 
 async def test_d26_indexes_are_made(db: Any, running: UnifiedScheduler) -> None:

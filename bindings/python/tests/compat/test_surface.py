@@ -39,35 +39,144 @@ RESULT_KEYS = [
 ]
 
 
-def parameters(func: Any) -> list[str]:
-    """The positional parameters of a function."""
-    return [
-        name
-        for name, p in inspect.signature(func).parameters.items()
-        if p.kind is p.POSITIONAL_OR_KEYWORD and name != "self"
-    ]
+#: What the contract promises of each callable: its positional parameters with their defaults, and whether it
+#: is awaited. What we take beyond that is keyword-only, and optional.
+SIGNATURES: dict[str, str] = {
+    "ScheduledJob": "(name, interval_seconds, func, is_async=True)",
+    "ScheduledJob.should_run": "()",
+    "ScheduledJob.update_next_run": "()",
+    "UnifiedScheduler": "(db=None)",
+    "UnifiedScheduler.add_job": "(name, interval_seconds, func, is_async=True)",
+    "UnifiedScheduler.remove_job": "(name)",
+    "UnifiedScheduler.enable_job": "(name)",
+    "UnifiedScheduler.disable_job": "(name)",
+    "UnifiedScheduler.run_job": "await (job)",
+    "UnifiedScheduler.start": "await ()",
+    "UnifiedScheduler.stop": "await ()",
+    "UnifiedScheduler.wait_stopped": "await ()",
+    "UnifiedScheduler.check_dynamic_jobs": "await ()",
+    "UnifiedScheduler.get_job_status": "()",
+    "get_unified_scheduler": "()",
+    "set_unified_scheduler": "(instance)",
+    "initialize_unified_scheduler": "await (db)",
+    "shutdown_unified_scheduler": "await ()",
+    "JobRegistryService": "(db)",
+    "JobRegistryService.create_job": "await (job_definition, created_by)",
+    "JobRegistryService.get_job": "await (job_id)",
+    "JobRegistryService.delete_job": "await (job_id)",
+    "JobRegistryService.list_jobs": (
+        "await (filters=None, skip=0, limit=50, sort_by='created_at', sort_order=-1)"
+    ),
+    "JobRegistryService.update_job": "await (job_id, updates)",
+    "JobRegistryService.get_jobs_ready_to_run": "await ()",
+    "JobRegistryService.update_job_after_execution": "await (job_id, execution_result)",
+    "JobRegistryService.get_job_executions": "await (job_id, limit=50, status_filter=None)",
+    "JobExecutor": "(db)",
+    "JobExecutor.execute_job": "await (job, triggered_by='scheduler')",
+    "JobExecutor.execute_job_by_id": "await (job_id, triggered_by='manual')",
+    "JobExecutor.get_execution": "await (execution_id)",
+    "JobExecutor.list_executions": "await (filters=None, limit=50, skip=0)",
+    "JobExecutor.delete_execution": "await (execution_id)",
+    "JobExecutionContext": (
+        "(job_id, job_name, parameters, db, triggered_by='scheduler', execution_id=None, logs=…)"
+    ),
+    "JobExecutionContext.log": "(level, message, **kwargs)",
+    "JobResult": (
+        "(status, message, details=…, records_processed=0, records_affected=0, errors=…, warnings=…,"
+        " duration_seconds=0.0)"
+    ),
+    "JobResult.to_dict": "()",
+    "JobTemplate.execute": "await (context)",
+    "JobTemplate.validate_params": "(params)",
+    "JobTemplate.get_schema": "()",
+    "JobTemplate.pre_execute": "await (context)",
+    "JobTemplate.post_execute": "await (context, result)",
+    "JobTemplate.on_error": "await (context, error)",
+    "JobTemplate.get_metadata": "()",
+    "TemplateRegistry": "()",
+    "TemplateRegistry.register": "(template)",
+    "TemplateRegistry.unregister": "(template_type)",
+    "TemplateRegistry.get": "(template_type)",
+    "TemplateRegistry.list_templates": "()",
+    "TemplateRegistry.exists": "(template_type)",
+    "TemplateRegistry.get_by_category": "(category)",
+    "TemplateRegistry.get_metadata": "(template_type=None)",
+    "get_template_registry": "()",
+    "initialize_templates": "()",
+}
 
 
-def test_positional_parameters_are_those_of_the_contract() -> None:
-    assert parameters(ScheduledJob.__init__) == ["name", "interval_seconds", "func", "is_async"]
-    assert parameters(UnifiedScheduler.__init__) == ["db"]
-    assert parameters(UnifiedScheduler.add_job) == ["name", "interval_seconds", "func", "is_async"]
-    assert parameters(unified_scheduler_engine.initialize_unified_scheduler) == ["db"]
-    assert parameters(JobRegistryService.__init__) == ["db"]
-    assert parameters(JobRegistryService.list_jobs) == ["filters", "skip", "limit", "sort_by", "sort_order"]
-    assert parameters(JobRegistryService.get_job_executions) == ["job_id", "limit", "status_filter"]
-    assert parameters(JobExecutor.execute_job) == ["job", "triggered_by"]
-    assert parameters(JobExecutor.list_executions) == ["filters", "limit", "skip"]
-    assert parameters(JobResult) == RESULT_KEYS
-    assert parameters(JobExecutionContext)[:7] == [
-        "job_id",
-        "job_name",
-        "parameters",
-        "db",
-        "triggered_by",
-        "execution_id",
-        "logs",
-    ]
+def signature_of(thing: Any, promised: int) -> str:
+    """The positional parameters, as many as are promised; those beyond must be optional."""
+    awaited = "await " if inspect.iscoroutinefunction(thing) else ""
+    shown: list[str] = []
+    for name, p in inspect.signature(thing).parameters.items():
+        if name == "self":
+            continue
+        if p.kind is p.VAR_KEYWORD:
+            shown += [] if len(shown) >= promised else [f"**{name}"]
+        elif p.kind is p.KEYWORD_ONLY or len(shown) >= promised:
+            assert p.default is not p.empty, f"{name} of {thing} must be optional"
+        else:
+            made = repr(p.default).startswith("<factory") or str(p.default) == "<factory>"
+            default = "" if p.default is p.empty else "=…" if made else f"={p.default!r}"
+            shown.append(name + default)
+    return f"{awaited}({', '.join(shown)})"
+
+
+@pytest.mark.parametrize("name", sorted(SIGNATURES))
+def test_a_signature_is_that_of_the_contract(name: str) -> None:
+    found: Any = unified_scheduler_engine
+    for part in name.split("."):
+        found = getattr(found, part)
+    promised = SIGNATURES[name]
+    assert signature_of(found, promised.count(",") + (promised[-2] != "(")) == promised
+
+
+def test_the_attributes_are_those_of_the_contract() -> None:
+    job = ScheduledJob("a", 60, print)
+    assert {"name", "interval_seconds", "func", "is_async", "last_run", "next_run", "enabled"} <= set(
+        dir(job)
+    )
+    scheduler = UnifiedScheduler({"dynamic_jobs": 1})
+    assert scheduler.db == {"dynamic_jobs": 1}
+    assert scheduler.is_running is False
+    scheduler.jobs["a"] = job
+    assert "a" in scheduler.jobs
+    assert scheduler.jobs["a"] is job
+    assert (len(scheduler.jobs), list(scheduler.jobs.values()), list(scheduler.jobs.items())) == (
+        1,
+        [job],
+        [("a", job)],
+    )
+    (status,) = scheduler.get_job_status()
+    assert list(status)[:5] == ["name", "enabled", "interval_seconds", "last_run", "next_run"]
+    assert datetime.fromisoformat(status["next_run"]).tzinfo is None
+    del scheduler.jobs["a"]
+    assert not scheduler.jobs
+    db = {"dynamic_jobs": "jobs", "job_executions": "executions"}
+    service = JobRegistryService(db)
+    assert (service.db, service.jobs_collection, service.executions_collection) == (db, "jobs", "executions")
+    executor = JobExecutor(db)
+    assert (executor.db, executor.executions_collection) == (db, "executions")
+    assert executor.template_registry is unified_scheduler_engine.get_template_registry()
+    assert unified_scheduler_engine.unified_scheduler is unified_scheduler_engine.get_unified_scheduler()
+
+
+@pytest.mark.parametrize(
+    ("name", "default"),
+    [
+        ("template_type", "base_template"),
+        ("category", "general"),
+        ("estimated_duration", "Unknown"),
+        ("resource_usage", "medium"),
+        ("risk_level", "low"),
+    ],
+)
+def test_class_attributes_of_templates_have_the_defaults_of_the_contract(name: str, default: str) -> None:
+    assert getattr(JobTemplate, name) == default
+    assert {"template_name", "template_description", "icon"} <= set(dir(JobTemplate))
+    assert JobTemplate.__abstractmethods__ == {"execute", "validate_params", "get_schema"}
 
 
 def test_a_scheduled_job_begins_as_the_contract_says() -> None:

@@ -32,6 +32,7 @@ group! { "races":
     one_key_makes_one_execution,
     unless_open_makes_one_execution,
     one_name_is_given_once,
+    one_id_is_given_once_and_the_others_are_told,
     a_cancellation_and_a_claim_agree,
     a_completion_is_applied_once_by_many,
 }
@@ -295,6 +296,24 @@ async fn one_name_is_given_once(ctx: &Ctx<'_>) -> Result<()> {
     let outcomes = join_all(tasks).await?;
     assert_eq!(outcomes.iter().filter(|o| **o == CreateOutcome::Created).count(), 1, "{outcomes:?}");
     assert_eq!(ctx.store().counts().await?.jobs, 1);
+    Ok(())
+}
+
+/// Nodes that come up together store the same static job. Losing that race is an answer, not an error.
+async fn one_id_is_given_once_and_the_others_are_told(ctx: &Ctx<'_>) -> Result<()> {
+    for round in 0..10 {
+        let mut tasks = Vec::new();
+        for i in 0..CLAIMERS {
+            let mut job = ctx.job(&format!("{round} by {i}"));
+            job.id = JobId::from(format!("static:{round}").as_str());
+            let store = ctx.other().await?;
+            let request = CreateJobs { jobs: vec![job], unique_names: false, actor: "tester".to_owned() };
+            tasks.push(tokio::spawn(async move { store.create_jobs(request).await }));
+        }
+        let outcomes = join_all(tasks).await?;
+        let created = outcomes.iter().filter(|outcome| **outcome == CreateOutcome::Created).count();
+        assert_eq!(created, 1, "{outcomes:?}");
+    }
     Ok(())
 }
 

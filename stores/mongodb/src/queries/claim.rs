@@ -24,7 +24,7 @@ use super::places::{self, Open};
 use super::{effects, nodes, pending, strangers};
 use crate::db::{Db, Durability};
 use crate::error::Step;
-use crate::ids::{is_static, object_id};
+use crate::ids::{inner_keys, is_static, object_id};
 use crate::jobs::{JobRow, Slot, update};
 use crate::legacy::{FORMAT, OURS, ours};
 use crate::value::{count, date, n, text, time};
@@ -410,7 +410,7 @@ fn statement(
         set.insert("lastStatus", "failed");
     }
     set.insert(ours!("slots"), slots.iter().map(|slot| slot.to_bson()).collect::<Vec<_>>());
-    set.insert(ours!("queued"), queued.to_vec());
+    set.insert(ours!("queued"), inner_keys(queued));
     if let Some(token) = moved.ops.token_if_any() {
         set.insert(ours!("token"), token);
     }

@@ -21,7 +21,7 @@ use super::places::state;
 use super::{finish, logs, nodes, read};
 use crate::db::{Db, Durability};
 use crate::error::Step;
-use crate::ids::object_id;
+use crate::ids::{inner_key, object_id, put_in};
 use crate::legacy::{OURS, ours};
 use crate::rows::{self, End, end_fields};
 
@@ -88,7 +88,7 @@ pub(crate) async fn end(
     } else {
         let read_at = Instant::now();
         let keys: Vec<ObjectId> = ends.iter().map(|(_, c)| object_id(&c.execution_id)).collect();
-        let filter = doc! { "_id": { "$in": keys.clone() }, ours!("by"): token };
+        let filter = doc! { "_id": { "$in": keys.clone() }, ours!("by"): inner_key(token) };
         let mut docs = db.find(&db.names.executions, filter, state()).await?;
         docs.sort_by_key(|doc| keys.iter().position(|key| doc.get("_id") == Some(&Bson::ObjectId(*key))));
         ended.hint = finish::follow(db, &docs, read_at).await?;
@@ -122,7 +122,7 @@ async fn jobs_of_followers(
 fn after(completion: &Completion, jobs: &HashMap<JobId, Job>, now: Timestamp) -> Option<Document> {
     let row = |new: &NewExecution, chained: bool| {
         let job = jobs.get(&new.job_id).filter(|job| job.enabled || !chained)?;
-        Some(rows::document(&new.clone().into_execution(job, now), None))
+        Some(put_in(rows::document(&new.clone().into_execution(job, now), None)))
     };
     let mut after = Document::new();
     if let Some(retry) = completion.retry.as_ref().and_then(|new| row(new, false)) {
@@ -143,7 +143,7 @@ fn statement(owner: &NodeRef, completion: &Completion, after: Option<Document>, 
     q.extend(rows::owned_by(owner));
     q.insert(ours!("claim"), i64::from(completion.claim));
     let mut set = end_fields(End::by(completion));
-    set.insert(ours!("by"), token);
+    set.insert(ours!("by"), inner_key(token));
     if let Some(effect) = Effect::of(completion).to_bson() {
         set.insert(ours!("effect"), effect);
     }

@@ -34,6 +34,16 @@ pub(crate) async fn create(db: &Db, request: &CreateJobs) -> Step<CreateOutcome>
 }
 
 async fn create_locked(db: &Db, request: &CreateJobs) -> Step<CreateOutcome> {
+    loop {
+        // Where somebody else was faster, what they stored says whether it is in the way.
+        if let Some(outcome) = try_to_create(db, request).await? {
+            return Ok(outcome);
+        }
+    }
+}
+
+/// `None` where the one job that was to be stored has come to be meanwhile.
+async fn try_to_create(db: &Db, request: &CreateJobs) -> Step<Option<CreateOutcome>> {
     redo(db).await?;
     let now = db.now().await?;
     let ids: Vec<JobId> = request.jobs.iter().map(|job| job.id.clone()).collect();
@@ -42,11 +52,11 @@ async fn create_locked(db: &Db, request: &CreateJobs) -> Step<CreateOutcome> {
     let holder = |name: &str, id: &JobId| names.get(name)?.iter().find(|other| *other != id).cloned();
     let conflicts = request.conflicts(|id| stored.get(id).map(|row| &row.job), holder);
     if !conflicts.is_empty() {
-        return Ok(CreateOutcome::Refused(conflicts));
+        return Ok(Some(CreateOutcome::Refused(conflicts)));
     }
     let missing = request.missing(|id| stored.contains_key(id));
-    write(db, &missing, &request.actor, now).await?;
-    Ok(CreateOutcome::Created)
+    let written = write(db, &missing, &request.actor, now).await?;
+    Ok(written.then_some(CreateOutcome::Created))
 }
 
 /// Who has these names.
@@ -79,7 +89,8 @@ pub(crate) async fn holder(db: &Db, name: &str, except: &JobId) -> Step<Option<J
     Ok(None)
 }
 
-async fn write(db: &Db, jobs: &[&Job], actor: &str, now: Timestamp) -> Step<()> {
+/// Whether they are stored; a single one may have been by somebody else.
+async fn write(db: &Db, jobs: &[&Job], actor: &str, now: Timestamp) -> Step<bool> {
     let mut docs = Vec::with_capacity(jobs.len());
     for job in jobs {
         let mut doc = JobRow::fresh(job)?;
@@ -92,7 +103,7 @@ async fn write(db: &Db, jobs: &[&Job], actor: &str, now: Timestamp) -> Step<()> 
         docs.push(doc);
     }
     match &docs[..] {
-        [] => Ok(()),
+        [] => Ok(true),
         [doc] => {
             let collection = db.names.of_job(&jobs[0].id);
             insert(db, collection, vec![doc.clone()]).await
@@ -109,7 +120,8 @@ async fn write(db: &Db, jobs: &[&Job], actor: &str, now: Timestamp) -> Step<()> 
                 page.push(Bson::Document(doc));
                 size += bytes;
             }
-            commit(db, page).await
+            commit(db, page).await?;
+            Ok(true)
         }
     }
 }
@@ -142,20 +154,21 @@ pub(crate) async fn redo(db: &Db) -> Step<bool> {
     Ok(!found.is_empty())
 }
 
-/// Inserts documents of jobs, those that are not there, and enters that into the audit.
-async fn insert(db: &Db, collection: &str, docs: Vec<Document>) -> Step<()> {
+/// Inserts documents of jobs, those that are not there, and enters that into the audit. `false` where the
+/// only one of them was there.
+async fn insert(db: &Db, collection: &str, docs: Vec<Document>) -> Step<bool> {
     if docs.is_empty() {
-        return Ok(());
+        return Ok(true);
     }
     let read_at = std::time::Instant::now();
     let deeds: Vec<Deed> = docs.iter().filter_map(|doc| Deed::of(collection, doc)).collect();
     let one = docs.len() == 1;
     let written = db.insert(collection, docs, Durability::Full).await?;
     if written.duplicates && one {
-        return Err(Error::conflict("another job has this id by now").into());
+        return Ok(false);
     }
     carry_out(db, &deeds, read_at).await?;
-    Ok(())
+    Ok(true)
 }
 
 /// The right to give names, for a while: nobody else gives one meanwhile.

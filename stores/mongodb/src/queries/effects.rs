@@ -18,7 +18,7 @@ use super::ops::{Deed, Ops, carry_out};
 use super::read;
 use crate::db::{Db, Durability};
 use crate::error::Step;
-use crate::ids::{job_filter, job_id, object_id};
+use crate::ids::{inner_key, job_filter, job_id, object_id};
 use crate::jobs::{JobRow, update};
 use crate::legacy::{OURS, ours};
 use crate::value::{date, int, n, text, time};
@@ -105,7 +105,7 @@ impl Effect {
 
     fn filter(&self) -> Document {
         let mut filter = job_filter(&self.job_id);
-        filter.insert(ours!("slots.e"), self.key);
+        filter.insert(ours!("slots.e"), inner_key(self.key));
         filter
     }
 
@@ -122,7 +122,7 @@ impl Effect {
         }
         doc! {
             "q": self.filter(),
-            "u": { "$pull": { ours!("slots"): { "e": self.key } }, "$set": set, "$inc": inc },
+            "u": { "$pull": { ours!("slots"): { "e": inner_key(self.key) } }, "$set": set, "$inc": inc },
         }
     }
 }

@@ -16,6 +16,7 @@ use super::effects::{self, Effect};
 use super::places::state;
 use crate::db::{Db, Durability, still_fresh};
 use crate::error::Step;
+use crate::ids::taken_out;
 use crate::legacy::{OURS, ours};
 use crate::value::text;
 
@@ -60,10 +61,10 @@ pub(crate) async fn follow(db: &Db, ended: &[Document], read_at: Instant) -> Ste
         if let Ok(retry) = after.get_document("retry")
             && !called_off
         {
-            docs.push(retry.clone());
+            docs.push(taken_out(retry));
         }
         let chained = after.get_array("chained").map_or(&[][..], Vec::as_slice);
-        docs.extend(chained.iter().filter_map(Bson::as_document).cloned());
+        docs.extend(chained.iter().filter_map(Bson::as_document).map(taken_out));
     }
     if docs.is_empty() {
         return Ok(false);

@@ -21,7 +21,7 @@ use unified_scheduler_core::store::{AuditEntry, NodeRef};
 
 use crate::db::{Db, Durability, at_most, only, still_fresh};
 use crate::error::Step;
-use crate::ids::job_id;
+use crate::ids::{inner_key, inner_keys, job_id, put_in, read_inner_key, taken_out};
 use crate::jobs::update;
 use crate::legacy::{OURS, ours};
 use crate::rows::{self, End, end_fields};
@@ -33,7 +33,7 @@ pub(crate) struct Ops(Document);
 
 impl Ops {
     pub(crate) fn new(token: ObjectId) -> Self {
-        Self(doc! { "token": token })
+        Self(doc! { "token": inner_key(token) })
     }
 
     /// Whether there is nothing to do.
@@ -50,22 +50,25 @@ impl Ops {
 
     /// Inserts an execution.
     pub(crate) fn insert(&mut self, execution: &Execution, key: Option<&str>) {
-        self.push("insert", rows::document(execution, key));
+        self.push("insert", put_in(rows::document(execution, key)));
     }
 
     /// Makes a pending execution running.
     pub(crate) fn start(&mut self, id: ObjectId, node: &NodeRef, now: Timestamp) {
-        self.push("start", doc! { "e": id, "node": node.id.as_str(), "p": node.epoch.0, "at": date(now) });
+        self.push(
+            "start",
+            doc! { "e": inner_key(id), "node": node.id.as_str(), "p": node.epoch.0, "at": date(now) },
+        );
     }
 
     /// Asks running executions to stop.
     pub(crate) fn cancel(&mut self, ids: &[ObjectId]) {
-        self.0.insert("cancel", ids.to_vec());
+        self.0.insert("cancel", inner_keys(ids));
     }
 
     /// Enters something into the audit.
     pub(crate) fn audit(&mut self, entry: &AuditEntry) {
-        self.push("audit", audit_document(entry));
+        self.push("audit", put_in(audit_document(entry)));
     }
 
     /// Gives what waits to whoever runs the job from now on.
@@ -148,14 +151,15 @@ pub(crate) async fn carry_out(db: &Db, deeds: &[Deed], read_at: Instant) -> Step
     failed.extend(start(db, deeds).await?);
     for deed in deeds {
         if !deed.ops.list("cancel").is_empty() {
-            let q = doc! { "_id": { "$in": deed.ops.list("cancel").to_vec() }, "status": "running" };
+            let keys: Vec<ObjectId> = deed.ops.list("cancel").iter().filter_map(read_inner_key).collect();
+            let q = doc! { "_id": { "$in": keys }, "status": "running" };
             let u = doc! { "$set": { ours!("cancel"): true } };
             db.update(&db.names.executions, vec![doc! { "q": q, "u": u, "multi": true }], Durability::Full)
                 .await?;
         }
         change_waiting(db, deed).await?;
     }
-    let audit: Vec<Document> = deeds.iter().flat_map(|deed| deed.ops.docs("audit").cloned()).collect();
+    let audit: Vec<Document> = deeds.iter().flat_map(|deed| deed.ops.docs("audit").map(taken_out)).collect();
     if !audit.is_empty() {
         db.insert(&db.names.audit, audit, Durability::Full).await?;
     }
@@ -164,7 +168,7 @@ pub(crate) async fn carry_out(db: &Db, deeds: &[Deed], read_at: Instant) -> Step
 }
 
 async fn insert(db: &Db, deeds: &[Deed]) -> Step<HashSet<ObjectId>> {
-    let docs: Vec<Document> = deeds.iter().flat_map(|deed| deed.ops.docs("insert").cloned()).collect();
+    let docs: Vec<Document> = deeds.iter().flat_map(|deed| deed.ops.docs("insert").map(taken_out)).collect();
     if docs.is_empty() {
         return Ok(HashSet::new());
     }
@@ -185,7 +189,7 @@ async fn start(db: &Db, deeds: &[Deed]) -> Step<HashSet<ObjectId>> {
     for (deed, start) in deeds.iter().flat_map(|deed| deed.ops.docs("start").map(move |start| (deed, start)))
     {
         let field = |key: &str| start.get(key).cloned().unwrap_or(Bson::Null);
-        let Some(id) = field("e").as_object_id() else { continue };
+        let Some(id) = read_inner_key(&field("e")) else { continue };
         owners.push((id, deed.ops.token()));
         updates.push(doc! {
             "q": { "_id": id, "status": "pending" },
@@ -231,7 +235,7 @@ pub(crate) async fn won(
     keys: Vec<Bson>,
     executions: Document,
 ) -> Step<(Vec<Bson>, HashSet<ObjectId>)> {
-    let filter = doc! { "_id": { "$in": keys }, ours!("token"): token };
+    let filter = doc! { "_id": { "$in": keys }, ours!("token"): inner_key(token) };
     let mut won = Vec::new();
     for collection in db.names.of_jobs() {
         let docs = db.find(collection, filter.clone(), only(doc! { "_id": 1 })).await?;
@@ -292,7 +296,7 @@ async fn take_out(db: &Db, deeds: &[Deed], failed: &HashSet<ObjectId>) -> Step<(
                 "q": deed.filter(),
                 "u": {
                     "$unset": gone.clone(),
-                    "$pull": { ours!("slots"): { "e": { "$in": lost }, "p": deed.epoch() } },
+                    "$pull": { ours!("slots"): { "e": { "$in": inner_keys(&lost) }, "p": deed.epoch() } },
                     "$inc": { ours!("rev"): 1_i64 },
                 },
             });
@@ -329,8 +333,8 @@ impl Deed {
     }
 
     fn executions(&self) -> impl Iterator<Item = ObjectId> {
-        let inserted = self.ops.docs("insert").filter_map(|doc| doc.get("_id")?.as_object_id());
-        inserted.chain(self.ops.docs("start").filter_map(|doc| doc.get("e")?.as_object_id()))
+        let inserted = self.ops.docs("insert").filter_map(|doc| read_inner_key(doc.get("_id")?));
+        inserted.chain(self.ops.docs("start").filter_map(|doc| read_inner_key(doc.get("e")?)))
     }
 }
 

@@ -13,7 +13,7 @@ use super::ops::{Deed, Ops, carry_out};
 use super::{claim, ops, places, read};
 use crate::db::{Db, Durability};
 use crate::error::Step;
-use crate::ids::object_id;
+use crate::ids::{inner_key, inner_keys, object_id};
 use crate::jobs::{JobRow, Slot, update};
 use crate::legacy::ours;
 use crate::rows;
@@ -158,8 +158,8 @@ async fn start(
             room.open.queued.iter().copied().filter(|key| !keys.contains(key)).collect();
         set.insert(ours!("rev"), room.row.rev + 1);
         set.insert(ours!("slots"), slots.iter().map(|slot| slot.to_bson()).collect::<Vec<_>>());
-        set.insert(ours!("queued"), queued);
-        set.insert(ours!("token"), token);
+        set.insert(ours!("queued"), inner_keys(&queued));
+        set.insert(ours!("token"), inner_key(token));
         set.insert(ours!("ops"), ops.to_bson());
         let collection = db.names.of_job(room.row.id());
         statements.entry(collection).or_default().push(update(room.row.guard(), set, unset));
@@ -176,7 +176,7 @@ async fn start(
         let keys: Vec<Bson> = deeds.iter().map(|deed| deed.key.clone()).collect();
         let starts = rooms.iter().flat_map(|room| &room.starts);
         let ids: Vec<ObjectId> = starts.map(|e| object_id(&e.id)).collect();
-        let started = doc! { "_id": { "$in": ids }, ours!("token"): token };
+        let started = doc! { "_id": { "$in": ids }, ours!("token"): inner_key(token) };
         let (won, there) = ops::won(db, token, keys, started).await?;
         let (still, gone): (Vec<Deed>, Vec<Deed>) = deeds.into_iter().partition(|d| won.contains(&d.key));
         deeds = still;

@@ -14,6 +14,7 @@ use unified_scheduler_core::store::Live;
 use super::finish;
 use crate::db::{Db, Durability, only};
 use crate::error::Step;
+use crate::ids::inner_keys;
 use crate::jobs::JobRow;
 use crate::legacy::{OURS, ours};
 use crate::value::text;
@@ -84,8 +85,8 @@ pub(crate) async fn tidy(db: &Db, rows: &[JobRow]) -> Step<(HashMap<JobId, Open>
     finish::settle(db, ended).await?;
     for (row, lost) in leaks {
         let q = doc! { "_id": row.key.clone(), ours!("rev"): row.rev, ours!("ops"): Bson::Null };
-        let u =
-            doc! { "$pull": { ours!("slots"): { "e": { "$in": lost } } }, "$inc": { ours!("rev"): 1_i64 } };
+        let lost = doc! { "e": { "$in": inner_keys(&lost) } };
+        let u = doc! { "$pull": { ours!("slots"): lost }, "$inc": { ours!("rev"): 1_i64 } };
         db.update(db.names.of_job(row.id()), vec![doc! { "q": q, "u": u }], Durability::Full).await?;
     }
     Ok((open, changed))

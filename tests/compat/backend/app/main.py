@@ -1,13 +1,15 @@
 """The application: a lifespan, and routes over the backend's services."""
 
 import asyncio
+import os
 from contextlib import asynccontextmanager
 
-from database import get_database
 from fastapi import FastAPI, HTTPException
-from job_templates import samples
 from services.job_executor import JobExecutor
 from services.job_registry import JobRegistryService
+
+from database import get_database
+from job_templates import samples
 from unified_scheduler import (
     get_unified_scheduler,
     initialize_unified_scheduler,
@@ -30,7 +32,19 @@ app = FastAPI(lifespan=lifespan)
 @app.get("/health")
 async def health():
     scheduler = get_unified_scheduler()
-    return {"running": scheduler.is_running, "engine": scheduler.engine is not None}
+    return {
+        "pid": os.getpid(),
+        "running": scheduler.is_running,
+        "engine": scheduler.engine is not None,
+        "loop": type(asyncio.get_running_loop()).__module__,
+    }
+
+
+@app.get("/nodes")
+async def nodes():
+    engine = get_unified_scheduler().engine
+    found = [] if engine is None else await engine.nodes()
+    return {"alive": sum(not node["dead"] for node in found), "nodes": found}
 
 
 @app.post("/api/admin/scheduler/jobs")
@@ -78,5 +92,6 @@ async def change_static_job(name: str, verb: str, interval: float = 1.0):
     elif verb == "interval":
         scheduler.jobs[name].interval_seconds = interval
     elif verb == "run":
-        asyncio.create_task(scheduler.run_job(scheduler.jobs[name]))
+        # As the existing backend does it; nobody keeps the task.
+        asyncio.create_task(scheduler.run_job(scheduler.jobs[name]))  # noqa: RUF006
     return {"success": True}

@@ -22,7 +22,12 @@ __all__ = [
 
 async def initialize_unified_scheduler(db):
     """Makes the scheduler with its static jobs, and starts it."""
-    scheduler = UnifiedScheduler(db, poll=1.0, lease=float(os.environ.get("BACKEND_LEASE", "4")))
+    scheduler = UnifiedScheduler(
+        db,
+        poll=1.0,
+        lease=float(os.environ.get("BACKEND_LEASE", "4")),
+        stop_grace=float(os.environ.get("BACKEND_GRACE", "8")),
+    )
 
     async def heartbeat():
         await db.witness_static.insert_one(

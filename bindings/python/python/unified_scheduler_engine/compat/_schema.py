@@ -55,8 +55,11 @@ def _coerced(rule: Schema, value: Any) -> Any:
     if kind == "object" and isinstance(value, dict) and "properties" in rule:
         coerce(rule, value)
         return value
+    if isinstance(value, float):
+        whole = math.isfinite(value) and value == int(value)
+        return int(value) if kind == "integer" and whole else value
     if not isinstance(value, str):
-        return int(value) if kind == "integer" and _is_whole(value) else value
+        return value
     text = value.strip()
     if kind == "integer" and re.fullmatch(r"[+-]?\d{1,18}", text):
         return int(text)
@@ -65,10 +68,6 @@ def _coerced(rule: Schema, value: Any) -> Any:
     if kind == "boolean" and text.lower() in ("true", "false"):
         return text.lower() == "true"
     return value
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, float) and math.isfinite(value) and value == int(value)
 
 
 def faults(schema: Any, params: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from .._results import to_text
 from ._times import utcnow
 
 logger = logging.getLogger("unified_scheduler.jobs")
@@ -79,7 +80,8 @@ class JobExecutionContext:
     def log(self, level: str, message: Any, **kwargs: Any) -> None:
         """Adds a line to the log of the execution. From any thread; the level in any case."""
         self.logs.append({"timestamp": utcnow(), "level": level, "message": message, **kwargs})
-        logger.log(level_number(level), "[Job: %s] %s", self.job_name, message)
+        # A handler that writes UTF-8 to a file would fail over what it can't carry.
+        logger.log(level_number(level), "[Job: %s] %s", self.job_name, to_text(message))
         if self.sink is not None:
             self.sink(str(level), str(message))
 

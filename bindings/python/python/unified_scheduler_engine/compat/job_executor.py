@@ -96,13 +96,11 @@ class JobExecutor:
         engine = scheduler.engine
         if engine is None:
             raise NotFoundError("no engine runs")
-        word, _, who = triggered_by.partition(":")
-        parameters: dict[str, Any] | None = None
-        if word != "manual":
-            # Templates look at it in their parameters.
-            parameters = {**dict(job.get("parameters") or {}), "triggered_by": triggered_by}
         started = await engine.trigger(
-            str(job["_id"]), parameters, unless_open=True, actor=who or triggered_by
+            str(job["_id"]),
+            unless_open=True,
+            actor=triggered_by.partition(":")[2] or triggered_by,
+            triggered_by=triggered_by,
         )
         ended = await engine.wait_for(started)
         found = await self.get_execution(object_id_of(ended.id))

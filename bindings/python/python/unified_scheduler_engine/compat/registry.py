@@ -136,7 +136,7 @@ def _listed(registry: Any) -> Iterator[tuple[str, Any]]:
         yield from ((str(key), item) for key, item in registry.items())
         return
     list_templates = getattr(registry, "list_templates", None)
-    told = list_templates() if callable(list_templates) else registry.get_metadata()
+    told: Any = list_templates() if callable(list_templates) else registry.get_metadata()
     if isinstance(told, Mapping):
         told = told["templates"] if "templates" in told else list(told.items())
     for item in told:
@@ -148,5 +148,5 @@ def _listed(registry: Any) -> Iterator[tuple[str, Any]]:
             kind = item.get("type") or item.get("template_type") or item.get("_id")
             if kind is not None:
                 yield str(kind), None
-        elif hasattr(item, "template_type"):
-            yield str(item.template_type), item
+        elif (kind := getattr(item, "template_type", None)) is not None:
+            yield str(kind), item

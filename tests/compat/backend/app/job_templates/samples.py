@@ -83,8 +83,16 @@ class Fail(JobTemplate):
         raise RuntimeError(context.parameters.get("why", "it fails"))
 
 
+class FailSafe(Fail):
+    """Fails, and says that it may be tried again."""
+
+    template_type = "fail_safe"
+    template_name = "Fail safely"
+    retry_safe = True
+
+
 def register_all():
     """Registers them all."""
     registry = get_template_registry()
-    registry.register(Work())
-    registry.register(Fail())
+    for template in (Work(), Fail(), FailSafe()):
+        registry.register(template)

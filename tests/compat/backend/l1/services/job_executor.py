@@ -35,7 +35,9 @@ class JobExecutor:
         }
         key = (await self.executions_collection.insert_one(execution)).inserted_id
         parameters = {**job.get("parameters", {}), "triggered_by": triggered_by}
-        context = JobExecutionContext(str(job["_id"]), job["name"], parameters, self.db, triggered_by, str(key))
+        context = JobExecutionContext(
+            str(job["_id"]), job["name"], parameters, self.db, triggered_by, str(key)
+        )
         try:
             if template is None:
                 raise ValueError(f"Template '{kind}' not found")

@@ -68,5 +68,9 @@ class JobRegistryService:
         job = await self.jobs_collection.find_one({"_id": ObjectId(job_id)})
         schedule = job.get("schedule") or {}
         now = datetime.utcnow()
-        change = {"lastRunAt": now, "lastStatus": execution_result["status"], "nextRunAt": next_run(schedule, now)}
+        change = {
+            "lastRunAt": now,
+            "lastStatus": execution_result["status"],
+            "nextRunAt": next_run(schedule, now),
+        }
         await self.jobs_collection.update_one({"_id": job["_id"]}, {"$set": change})

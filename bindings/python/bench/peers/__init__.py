@@ -1,0 +1,1 @@
+"""The same work, done by other schedulers and by designs of old."""

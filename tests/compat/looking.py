@@ -1,0 +1,20 @@
+"""What the records say when a test is over."""
+
+from unified_scheduler_engine import SyncScheduler
+
+
+def verified(place):
+    """A replay of the whole history: was every due time started, or skipped with a reason?"""
+    scheduler = SyncScheduler(place.store_url)
+    try:
+        return scheduler.verify()
+    finally:
+        scheduler.stop()
+
+
+def assert_whole(place):
+    """No due time is without a record, and none has two; nothing is left running."""
+    report = verified(place)
+    assert report.is_whole, report.problems
+    assert report.occurrences > 0
+    assert place.db.job_executions.count_documents({"status": "running"}) == 0
