@@ -14,7 +14,9 @@ use crate::engine::runtimes::Runtimes;
 use crate::error::Result;
 use crate::event::Event;
 use crate::handler::Handler;
-use crate::id::IdSource;
+use crate::id::{IdSource, JobId};
+use crate::job::{Definition, JobDefinition};
+use crate::jobs::Jobs;
 use crate::registry::Registry;
 use crate::scheduler::Scheduler;
 use crate::secret::{EnvironmentSecrets, Secrets};
@@ -139,8 +141,7 @@ impl SchedulerBuilder {
         let mut definitions = Vec::new();
         for job in self.jobs {
             let (definition, handler) = job.into_parts();
-            crate::job::Definition::new(crate::id::JobId::of_static(&definition.name), definition.clone())
-                .validate()?;
+            Definition::new(JobId::of_static(&definition.name), definition.clone()).validate()?;
             self.registry.insert_handler(definition.handler.clone(), handler);
             definitions.push(definition);
         }
@@ -166,18 +167,20 @@ impl SchedulerBuilder {
     }
 }
 
+/// How many static jobs are stored in one call: what a slow link does well within the time a call has.
+const AT_ONCE: usize = 100;
+
 /// Stores the static jobs now, or, when the store can't be reached, as soon as it can.
-async fn store_static_jobs(scheduler: &Scheduler, definitions: Vec<crate::job::JobDefinition>) -> Result<()> {
+async fn store_static_jobs(scheduler: &Scheduler, definitions: Vec<JobDefinition>) -> Result<()> {
     let jobs = scheduler.jobs();
     let engine = Arc::clone(scheduler.engine());
-    let mut left = definitions.into_iter();
-    while let Some(definition) = left.next() {
-        match engine.call("register static jobs", jobs.register(definition.clone())).await {
-            Ok(_) => {}
+    for (i, some) in definitions.chunks(AT_ONCE).enumerate() {
+        match engine.call("register static jobs", jobs.register_all(some)).await {
+            Ok(()) => {}
             Err(error) if error.is_retryable() => {
-                let rest: Vec<_> = std::iter::once(definition).chain(left).collect();
+                let rest = definitions[i * AT_ONCE..].to_vec();
                 let again = Arc::clone(&engine);
-                engine.runtimes.spawn_loop(async move { keep_trying(&again, &jobs, rest).await });
+                engine.runtimes.spawn_loop(async move { keep_trying(&again, &jobs, &rest).await });
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -187,18 +190,22 @@ async fn store_static_jobs(scheduler: &Scheduler, definitions: Vec<crate::job::J
     Ok(())
 }
 
-async fn keep_trying(engine: &Engine, jobs: &crate::jobs::Jobs, definitions: Vec<crate::job::JobDefinition>) {
-    for definition in definitions {
-        let mut failures = 0;
-        while let Err(error) = engine.call("register static jobs", jobs.register(definition.clone())).await {
-            if !error.is_retryable() {
-                tracing::error!(%error, job = %definition.name, "a static job can't be stored");
-                break;
+async fn keep_trying(engine: &Engine, jobs: &Jobs, definitions: &[JobDefinition]) {
+    let mut left: Vec<&[JobDefinition]> = definitions.chunks(AT_ONCE).collect();
+    let mut failures = 0;
+    while let Some(some) = left.pop() {
+        match engine.call("register static jobs", jobs.register_all(some)).await {
+            Ok(()) => failures = 0,
+            Err(error) if error.is_retryable() => {
+                left.push(some);
+                failures += 1;
+                if !engine.sleep(engine.backoff(failures)).await {
+                    return;
+                }
             }
-            failures += 1;
-            if !engine.sleep(engine.backoff(failures)).await {
-                return;
-            }
+            // One that can't be stored must not keep the others.
+            Err(_) if some.len() > 1 => left.extend(some.chunks(1)),
+            Err(error) => tracing::error!(%error, job = %some[0].name, "a static job can't be stored"),
         }
     }
     engine.wake.notify_one();

@@ -204,17 +204,49 @@ impl Jobs {
                     answer => return answer,
                 }
             }
-            let new = NewJob { id: Some(id.clone()), ..NewJob::from(definition.clone()) };
-            let now = self.store.now().await?;
-            let job = self.prepare(new, now)?;
-            let request =
-                CreateJobs { jobs: vec![job.clone()], unique_names: false, actor: "code".to_owned() };
-            match self.store.create_jobs(request).await? {
-                CreateOutcome::Created => return Ok(job),
-                // Another node was faster.
-                CreateOutcome::Refused(_) => {}
+            let job = self.as_static(id.clone(), definition.clone(), self.store.now().await?)?;
+            if self.create_static(vec![job.clone()]).await? {
+                return Ok(job);
+            }
+            // Another node was faster.
+        }
+    }
+
+    /// As [`Self::register`] for each of them; all that are not stored yet in one step.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::register`], for the first that there is one of.
+    pub async fn register_all(&self, definitions: &[JobDefinition]) -> Result<()> {
+        let now = self.store.now().await?;
+        let mut missing = Vec::new();
+        for definition in definitions {
+            let id = JobId::of_static(&definition.name);
+            match self.store.get_job(&id).await? {
+                Some(stored) if *stored.definition == *definition && stored.fault.is_none() => {}
+                Some(_) => drop(self.register(definition.clone()).await?),
+                None => missing.push(self.as_static(id, definition.clone(), now)?),
             }
         }
+        if missing.is_empty() || self.create_static(missing.clone()).await? {
+            return Ok(());
+        }
+        // Another node was faster with some of them.
+        for job in missing {
+            self.register(job.definition.to_owned()).await?;
+        }
+        Ok(())
+    }
+
+    /// A static job as it would be stored at `now`.
+    fn as_static(&self, id: JobId, definition: JobDefinition, now: Timestamp) -> Result<Job> {
+        self.prepare(NewJob { id: Some(id), ..NewJob::from(definition) }, now)
+    }
+
+    /// Stores static jobs; `false` when one of the ids is another's.
+    async fn create_static(&self, jobs: Vec<Job>) -> Result<bool> {
+        let request = CreateJobs { jobs, unique_names: false, actor: "code".to_owned() };
+        Ok(matches!(self.store.create_jobs(request).await?, CreateOutcome::Created))
     }
 
     /// Stores a shared exclusion calendar.

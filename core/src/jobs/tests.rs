@@ -138,6 +138,27 @@ async fn registering_again_changes_nothing() {
 }
 
 #[tokio::test]
+async fn registering_many_makes_what_is_missing_and_changes_what_differs() {
+    let fixture = Fixture::new().await;
+    let mut code: Vec<JobDefinition> = ["a", "b", "c"].map(minutely).to_vec();
+    for definition in &mut code {
+        definition.origin = crate::Origin::Static;
+    }
+    fixture.jobs.register(code[0].clone()).await.unwrap();
+    fixture.jobs.register(code[1].clone()).await.unwrap();
+    let before = fixture.job(&JobId::of_static("a")).await;
+    code[1].schedule = Schedule::every(MINUTE * 5);
+    fixture.jobs.register_all(&code).await.unwrap();
+    fixture.jobs.register_all(&code).await.unwrap();
+    assert_eq!(fixture.job(&JobId::of_static("a")).await, before);
+    assert_eq!(fixture.job(&JobId::of_static("b")).await.definition.schedule, code[1].schedule);
+    assert_eq!(*fixture.job(&JobId::of_static("c")).await.definition, code[2]);
+    let audit = fixture.store.list_audit(&AuditQuery::default()).await.unwrap();
+    let told: Vec<_> = audit.iter().map(|e| (e.job_name.as_str(), e.action.as_str())).collect();
+    assert_eq!(told, [("c", "created"), ("b", "updated"), ("b", "created"), ("a", "created")]);
+}
+
+#[tokio::test]
 async fn enabling_goes_on_in_the_future_or_with_what_was_missed() {
     let fixture = Fixture::new().await;
     let job = fixture.jobs.create(minutely("job")).await.unwrap();
