@@ -16,11 +16,7 @@ const BATCH: usize = 500;
 const RUNS: usize = 3;
 
 fn main() -> Result<(), Failure> {
-    let runtime = tokio::runtime::Runtime::new()?;
-    for ground in Ground::asked_for() {
-        runtime.block_on(measure(ground))?;
-    }
-    Ok(())
+    Ground::each(measure)
 }
 
 async fn measure(ground: Ground) -> Result<(), Failure> {

@@ -17,11 +17,7 @@ const N: usize = 500;
 const SECONDS: u64 = 20;
 
 fn main() -> Result<(), Failure> {
-    let runtime = tokio::runtime::Runtime::new()?;
-    for ground in Ground::asked_for() {
-        runtime.block_on(measure(ground))?;
-    }
-    Ok(())
+    Ground::each(measure)
 }
 
 async fn measure(ground: Ground) -> Result<(), Failure> {

@@ -1,74 +1,81 @@
-//! Tick throughput: what it costs to claim and complete what is due, by how much is due and how much is
-//! stored. The cost must grow with the first and not with the second.
+//! Tick throughput: what it costs to claim and complete what is due, with history, by how much is due, on
+//! one node and on four that share the store.
 //!
-//! Run: `cargo xtask bench tick`; `STORED=1000` leaves the million out.
+//! 20,000 jobs are stored beside those that are due; `cargo xtask bench stored` shows that a million cost no
+//! more. Run: `cargo xtask bench tick [memory] [sqlite] [postgres] [redis] [mongodb]`; `STORED=1000000` for
+//! another number.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use unified_scheduler_bench::jobs::{BareNode, jobs, jobs_of, store_all};
-use unified_scheduler_core::store::MemoryStore;
-use unified_scheduler_core::{ManualClock, Result, Store, Timestamp};
-use unified_scheduler_sqlite::{SqliteConfig, SqliteStore};
+use unified_scheduler_bench::Failure;
+use unified_scheduler_bench::field::{Bed, SECOND, START};
+use unified_scheduler_bench::jobs::{BareNode, jobs_of, store_all, store_far};
+use unified_scheduler_bench::report::number;
+use unified_scheduler_core::{ManualClock, Store};
 
-const SECOND: Duration = Duration::from_secs(1);
-const START: Timestamp = Timestamp::from_secs(1_782_820_800);
-/// How many are due at a tick; each kind has a handler, and so a node, of its own.
+/// How many are due at a tick; each kind has a handler, and so nodes, of its own.
 const DUE: [(usize, &str); 3] = [(1, "one"), (100, "hundred"), (10_000, "myriad")];
+const N_NODES: [usize; 2] = [1, 4];
+const BATCH: usize = 500;
 
 fn ticks(c: &mut Criterion) {
     let Ok(runtime) = tokio::runtime::Runtime::new() else { return };
-    let only = std::env::var("STORED").ok().and_then(|n| n.parse::<usize>().ok());
-    for stored in [20_000, 1_000_000].into_iter().filter(|n| only.is_none_or(|only| only == *n)) {
-        for kind in ["memory", "sqlite"] {
-            let Ok(folder) = tempfile::tempdir() else { return };
-            let clock = ManualClock::at(START);
-            let nodes = runtime.block_on(filled(kind, folder.path(), &clock, stored));
-            let Ok(nodes) = nodes else { return };
-            let mut group = c.benchmark_group(format!("tick, {stored} stored"));
-            group.sample_size(10);
-            for ((n_due, _), node) in DUE.iter().zip(&nodes) {
-                group.throughput(Throughput::Elements(*n_due as u64));
-                group.bench_function(BenchmarkId::new(kind, format!("{n_due} due")), |b| {
+    let stored = number("STORED", 20_000);
+    let mut group = c.benchmark_group(format!("tick, {stored} stored"));
+    group.sample_size(10);
+    for mut bed in Bed::asked_for() {
+        let clock = ManualClock::at(START);
+        let Ok(handles) = runtime.block_on(filled(&mut bed, &clock, stored)) else { return };
+        for (n_due, handler) in DUE {
+            for n_nodes in N_NODES {
+                let Ok(nodes) = runtime.block_on(enter(&handles[..n_nodes], handler)) else { return };
+                group.throughput(Throughput::Elements(n_due as u64));
+                let name = if n_nodes == 1 { "one node" } else { "four nodes" };
+                group.bench_function(BenchmarkId::new(bed.name(), format!("{n_due} due, {name}")), |b| {
                     b.iter(|| {
                         clock.advance(SECOND);
-                        runtime.block_on(node.work_off(500)).ok()
+                        runtime.block_on(work_off(&nodes))
                     });
                 });
             }
-            group.finish();
         }
     }
+    group.finish();
 }
 
-/// A store with the jobs that fall due, and the rest not due for years; a node for each handler.
-async fn filled(kind: &str, folder: &Path, clock: &ManualClock, stored: usize) -> Result<Vec<BareNode>> {
-    let store: Arc<dyn Store> = if kind == "memory" {
-        Arc::new(MemoryStore::with_clock(Arc::new(clock.clone())))
-    } else {
-        let config = SqliteConfig::new(folder.join("jobs.db")).clock(Arc::new(clock.clone()));
-        Arc::new(SqliteStore::open(config).await?)
-    };
-    let (mut nodes, mut left) = (Vec::new(), stored);
+/// Handles on a store with the jobs that fall due, and the rest not due for a year.
+async fn filled(bed: &mut Bed, clock: &ManualClock, stored: usize) -> Result<Vec<Arc<dyn Store>>, Failure> {
+    let handles = bed.fresh(clock, 4).await?;
     for (n, handler) in DUE {
         let first = START.saturating_add(SECOND);
-        store_all(&*store, &jobs_of(handler, n, SECOND, first, Duration::ZERO)).await?;
-        nodes.push(BareNode::with_handler(Arc::clone(&store), handler).await?);
-        left -= n;
+        store_all(&*handles[0], &jobs_of(handler, n, SECOND, first, Duration::ZERO)).await?;
     }
-    let far = START.saturating_add(Duration::from_secs(10 * 365 * 86_400));
-    while left > 0 {
-        let n = left.min(50_000);
-        left -= n;
-        let mut rest = jobs(n, Duration::from_secs(86_400), far, Duration::from_millis(7));
-        for job in &mut rest {
-            job.id = format!("{}-{left}", job.id).into();
-        }
-        store_all(&*store, &rest).await?;
+    store_far(&*handles[0], stored).await?;
+    Ok(handles)
+}
+
+async fn enter(stores: &[Arc<dyn Store>], handler: &str) -> Result<Vec<Arc<BareNode>>, Failure> {
+    let mut nodes = Vec::new();
+    for (n, store) in stores.iter().enumerate() {
+        let name = format!("{handler}-{}-{n}", stores.len());
+        nodes.push(Arc::new(BareNode::named(Arc::clone(store), &name, handler).await?));
     }
     Ok(nodes)
+}
+
+async fn work_off(nodes: &[Arc<BareNode>]) -> usize {
+    let mut all = tokio::task::JoinSet::new();
+    for node in nodes {
+        let node = Arc::clone(node);
+        all.spawn(async move { node.work_off(BATCH).await });
+    }
+    let mut n = 0;
+    while let Some(done) = all.join_next().await {
+        n += done.ok().and_then(Result::ok).unwrap_or(0);
+    }
+    n
 }
 
 criterion_group!(benches, ticks);

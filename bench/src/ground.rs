@@ -6,7 +6,12 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 use unified_scheduler::connect;
+use unified_scheduler::mongodb::{MongodbConfig, MongodbStore};
+use unified_scheduler::postgres::{PostgresConfig, PostgresStore};
+use unified_scheduler::redis::{RedisConfig, RedisStore};
+use unified_scheduler::sqlite::{SqliteConfig, SqliteStore};
 use unified_scheduler_core::Store;
+use unified_scheduler_core::clock::Clock;
 use unified_scheduler_services::{Durability, Kind, Server};
 
 use crate::Failure;
@@ -46,6 +51,19 @@ impl Ground {
         if named.is_empty() { Self::ALL.to_vec() } else { named }
     }
 
+    /// Measures on those that the arguments of a bench name, one after another.
+    ///
+    /// # Errors
+    ///
+    /// The first that a measurement gives.
+    pub fn each<F>(measure: impl Fn(Self) -> F) -> Result<(), Failure>
+    where
+        F: Future<Output = Result<(), Failure>>,
+    {
+        let runtime = tokio::runtime::Runtime::new()?;
+        Self::asked_for().into_iter().try_for_each(|ground| runtime.block_on(measure(ground)))
+    }
+
     const fn server(self) -> Option<Kind> {
         match self {
             Self::Sqlite => None,
@@ -78,6 +96,11 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// Its server; SQLite has none.
+    pub fn server(&mut self) -> Option<&mut Server> {
+        self.server.as_mut()
+    }
+
     /// A plot that nothing was measured on yet.
     pub fn plot(&mut self) -> Plot {
         self.n_plots += 1;
@@ -127,5 +150,24 @@ impl Plot {
     /// The store's own.
     pub async fn store(&self) -> Result<Arc<dyn Store>, Failure> {
         Ok(connect(&self.url()).await?)
+    }
+
+    /// The store, with a clock of ours in place of its own: what is due does not wait for real time.
+    ///
+    /// # Errors
+    ///
+    /// The store's own.
+    pub async fn store_at(&self, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, Failure> {
+        let url = self.url();
+        Ok(match self.ground {
+            Ground::Sqlite => Arc::new(SqliteStore::open(SqliteConfig::from_url(&url)?.clock(clock)).await?),
+            Ground::Postgres => {
+                Arc::new(PostgresStore::open(PostgresConfig::from_url(&url)?.clock(clock)).await?)
+            }
+            Ground::Redis => Arc::new(RedisStore::open(RedisConfig::from_url(&url)?.clock(clock)).await?),
+            Ground::Mongodb => {
+                Arc::new(MongodbStore::open(MongodbConfig::from_url(&url)?.clock(clock)).await?)
+            }
+        })
     }
 }

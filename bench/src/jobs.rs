@@ -55,6 +55,27 @@ pub async fn store_all(store: &dyn Store, jobs: &[Job]) -> Result<()> {
     Ok(())
 }
 
+/// Stores `n` jobs that are not due for a year.
+///
+/// # Errors
+///
+/// The store's own.
+pub async fn store_far(store: &dyn Store, n: usize) -> Result<()> {
+    let far = store.now().await?.saturating_add(Duration::from_secs(365 * 86_400));
+    let mut left = n;
+    while left > 0 {
+        let some = left.min(20_000);
+        left -= some;
+        let mut jobs = jobs(some, Duration::from_secs(86_400), far, Duration::from_millis(11));
+        for job in &mut jobs {
+            // Each chunk counts from nothing.
+            job.id = format!("{}-{left}", job.id).into();
+        }
+        store_all(store, &jobs).await?;
+    }
+    Ok(())
+}
+
 /// A node without an engine: it claims and completes at once.
 pub struct BareNode {
     store: Arc<dyn Store>,
@@ -80,7 +101,16 @@ impl BareNode {
     ///
     /// The store's own.
     pub async fn with_handler(store: Arc<dyn Store>, handler: &str) -> Result<Self> {
-        let id = NodeId::from(handler);
+        Self::named(store, handler, handler).await
+    }
+
+    /// The same, of another name than its handler's: one of several.
+    ///
+    /// # Errors
+    ///
+    /// The store's own.
+    pub async fn named(store: Arc<dyn Store>, name: &str, handler: &str) -> Result<Self> {
+        let id = NodeId::from(name);
         let ttl = Duration::from_secs(10 * 365 * 86_400);
         let joined = store.join(JoinRequest { id: id.clone(), ttl, info: NodeInfo::default() }).await?;
         let ids = Arc::new(IdSource::new());

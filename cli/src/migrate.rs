@@ -1,10 +1,12 @@
 //! `migrate`: the schema of a store, or everything in it to another store.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
 use serde_json::{Value, json};
 use unified_scheduler::Store;
+use unified_scheduler::sqlite::SqliteConfig;
 use unified_scheduler::transfer::{TransferOptions, TransferReport, transfer};
 
 use crate::app::{App, actor, open};
@@ -25,17 +27,28 @@ pub(crate) struct MigrateArgs {
     /// Move only jobs, calendars and what is pending, and leave the history behind
     #[arg(long, requires = "from")]
     without_history: bool,
+    /// Allow the new store to hold other jobs already
+    #[arg(long, requires = "from")]
+    merge: bool,
 }
 
 pub(crate) async fn run(app: &App, args: MigrateArgs) -> Result<Answer, Failure> {
     let (Some(from), Some(to)) = (&args.from, &args.to) else { return schema(app).await };
-    if from == to {
-        return Err(Failure::input("`--from` and `--to` are the same store".to_owned()));
+    if location(from) == location(to) {
+        return Err(Failure::input("`--from` and `--to` are the same store"));
+    }
+    if let Some(file) = file(from)
+        && !file.exists()
+    {
+        // Opening it would make it.
+        return Err(Failure::input(format!("the store of `--from`, {}, does not exist", file.display())));
     }
     let from = open(from).await?;
     let answer = match open(to).await {
         Ok(to) => {
-            let answer = move_all(app, &from, &to, !args.without_history).await;
+            let options =
+                TransferOptions { history: !args.without_history, actor: actor(), merge: args.merge };
+            let answer = move_all(app, &from, &to, &options).await;
             close(&to).await;
             answer
         }
@@ -43,6 +56,20 @@ pub(crate) async fn run(app: &App, args: MigrateArgs) -> Result<Answer, Failure>
     };
     close(&from).await;
     answer
+}
+
+/// The file of an SQLite store.
+fn file(url: &str) -> Option<PathBuf> {
+    SqliteConfig::from_url(url).ok()?.file().map(Path::to_owned)
+}
+
+/// What two URLs of the same store have in common, as far as they show it.
+fn location(url: &str) -> String {
+    let (place, options) = url.split_once('?').unwrap_or((url, ""));
+    match file(url).and_then(|file| file.canonicalize().ok()) {
+        Some(file) => format!("sqlite:{}?{options}", file.display()),
+        None => format!("{}?{options}", place.trim_end_matches('/')),
+    }
 }
 
 async fn close(store: &Arc<dyn Store>) {
@@ -55,11 +82,10 @@ async fn move_all(
     app: &App,
     from: &Arc<dyn Store>,
     to: &Arc<dyn Store>,
-    history: bool,
+    options: &TransferOptions,
 ) -> Result<Answer, Failure> {
-    let options = TransferOptions { history, actor: actor() };
     let mut progress = Progress::new("moving rows");
-    let report = transfer(&**from, &**to, &options, |n| progress.done(n)).await?;
+    let report = transfer(&**from, &**to, options, |n| progress.done(n)).await?;
     drop(progress);
     let answer = if report.is_whole() { Answer::Yes } else { Answer::No };
     let location = to.describe().location;

@@ -4,6 +4,7 @@
 //! was. History goes first and jobs go last: an occurrence that ran in the old store has its record in the
 //! new one before anything could fire it there. At the end each row is read back and compared.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::execution::Status;
 use crate::id::IdSource;
+use crate::job::Job;
 use crate::plan::EnginePlanner;
 use crate::store::{
     AuditEntry, AuditQuery, CreateJobs, CreateOutcome, ExecutionPages, ExecutionQuery, ExecutionSort, Import,
@@ -31,6 +33,8 @@ pub struct TransferOptions {
     pub history: bool,
     /// Who does it, for the audit record of the new store.
     pub actor: String,
+    /// Whether the new store may hold jobs that the old one does not have.
+    pub merge: bool,
 }
 
 /// How a move came out.
@@ -72,9 +76,10 @@ impl TransferReport {
 ///
 /// # Errors
 ///
-/// [`crate::ErrorKind::Conflict`] when a node is alive, or when a calendar or a job of the same name or id
-/// is in the new store with other contents; the stores' own. Nothing that was moved before is taken back:
-/// repeat the call.
+/// [`crate::ErrorKind::Invalid`] when the old store is empty; [`crate::ErrorKind::Conflict`] when a node is
+/// alive, when the new store holds jobs of somebody else and [`TransferOptions::merge`] does not allow that, or
+/// when a calendar of the same name is in the new store with other contents; the stores' own. Nothing that
+/// was moved before is taken back: repeat the call.
 pub async fn transfer(
     from: &dyn Store,
     to: &dyn Store,
@@ -83,6 +88,10 @@ pub async fn transfer(
 ) -> Result<TransferReport> {
     nobody_is_alive(from, "old").await?;
     nobody_is_alive(to, "new").await?;
+    something_is_there(from).await?;
+    if !options.merge {
+        nobody_else_is_there(from, to).await?;
+    }
     end_what_the_dead_left(from).await?;
     let mut report = TransferReport { calendars: calendars(from, to).await?, ..TransferReport::default() };
     executions(from, to, options, &mut report, &mut progress).await?;
@@ -103,6 +112,49 @@ async fn nobody_is_alive(store: &dyn Store, which: &str) -> Result<()> {
             node.id,
             store.describe().location
         ))),
+    }
+}
+
+/// A store that is empty was hardly meant: it is made by opening it.
+async fn something_is_there(store: &dyn Store) -> Result<()> {
+    let counts = store.counts().await?;
+    if counts.jobs > 0 || !counts.executions.is_empty() || !store.list_calendars().await?.is_empty() {
+        return Ok(());
+    }
+    let location = store.describe().location;
+    Err(Error::invalid(format!(
+        "the old store ({location}) is empty, so there is nothing to move; check its URL"
+    )))
+}
+
+/// What is in the new store must have come from the old one, in a move that was cut off.
+async fn nobody_else_is_there(from: &dyn Store, to: &dyn Store) -> Result<()> {
+    if to.counts().await?.jobs == 0 {
+        return Ok(());
+    }
+    let mut known = HashSet::new();
+    each_job(from, |job| known.extend([job.id])).await?;
+    let mut others = Vec::new();
+    each_job(to, |job| others.extend((!known.contains(&job.id)).then_some(job.definition.name.clone())))
+        .await?;
+    let Some(first) = others.first() else { return Ok(()) };
+    let n = others.len();
+    Err(Error::conflict(format!(
+        "the new store ({}) holds {n} {} that the old one does not, such as `{first}`; move into an empty store, \
+         or say that both are to be merged (`--merge`)",
+        to.describe().location,
+        if n == 1 { "job" } else { "jobs" },
+    )))
+}
+
+async fn each_job(store: &dyn Store, mut see: impl FnMut(Job)) -> Result<()> {
+    let mut pages = JobPages::new(store, JobQuery::default());
+    loop {
+        let page = pages.next().await?;
+        if page.is_empty() {
+            return Ok(());
+        }
+        page.into_iter().for_each(&mut see);
     }
 }
 
@@ -250,7 +302,7 @@ mod tests {
 
     use super::*;
     use crate::clock::ManualClock;
-    use crate::job::{Job, JobDefinition};
+    use crate::job::JobDefinition;
     use crate::schedule::{Calendar, Schedule};
     use crate::store::{JoinRequest, MemoryStore, NodeInfo};
     use crate::testing::TestScheduler;
@@ -282,7 +334,8 @@ mod tests {
         let new = MemoryStore::with_clock(Arc::new(clock.clone()));
         block_on(async {
             old.put_calendar(&Calendar { name: "holidays".to_owned(), ..Calendar::default() }).await.unwrap();
-            let options = TransferOptions { history: true, actor: "tester".to_owned() };
+            let options =
+                TransferOptions { history: true, actor: "tester".to_owned(), ..TransferOptions::default() };
             let report = transfer(&old, &new, &options, |_| {}).await.unwrap();
             assert_eq!((report.calendars, report.jobs, report.jobs_added), (1, 3, 3));
             assert_eq!(report.executions, report.executions_added);
@@ -301,6 +354,28 @@ mod tests {
         let report = block_on(transfer(&old, &new, &TransferOptions::default(), |_| {})).unwrap();
         assert_eq!((report.jobs, report.executions, report.audit_added), (3, 0, 0));
         assert!(report.is_whole());
+    }
+
+    #[test]
+    fn an_empty_store_is_not_moved_and_somebody_elses_is_not_moved_into() {
+        let (old, clock) = lived_in();
+        let (other, _) = lived_in();
+        let empty = MemoryStore::with_clock(Arc::new(clock));
+        let options = TransferOptions::default();
+        let refused = block_on(transfer(&empty, &old, &options, |_| {})).unwrap_err();
+        assert!(refused.to_string().contains("nothing to move"), "{refused}");
+        block_on(async {
+            // The same seed makes the same ids: one job too many makes it another's.
+            let job =
+                Job::new("x".into(), JobDefinition::new("x", "w", Schedule::manual()), other.now().await?);
+            let request = CreateJobs { jobs: vec![job], unique_names: true, actor: String::new() };
+            assert_eq!(other.create_jobs(request).await?, CreateOutcome::Created);
+            let refused = transfer(&old, &other, &options, |_| {}).await.unwrap_err();
+            assert!(refused.to_string().contains("holds 1 job that"), "{refused}");
+            let merge = TransferOptions { merge: true, ..TransferOptions::default() };
+            transfer(&old, &other, &merge, |_| {}).await.map(drop)
+        })
+        .unwrap();
     }
 
     #[test]

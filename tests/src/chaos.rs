@@ -1,11 +1,11 @@
 //! What happens to a world from outside: nodes that are hit, clocks that step, people who edit.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use unified_scheduler_core::store::{ExecutionQuery, Store};
-use unified_scheduler_core::{Clock, ErrorKind, Jobs, RunOptions};
+use unified_scheduler_core::{Clock, ErrorKind, JobId, Jobs, Result};
 
+use crate::edits::{Edit, PATIENCE};
 use crate::faults::Kind;
 use crate::jobs;
 use crate::random::Random;
@@ -78,7 +78,7 @@ pub(crate) async fn edit(world: Arc<World>) {
             tokio::select! {
                 biased;
                 () = act(&world, &process) => {}
-                () = world.clock.sleep(Duration::from_mins(5)) => {}
+                () = world.clock.sleep(PATIENCE) => {}
             }
         });
     }
@@ -88,54 +88,26 @@ async fn act(world: &World, process: &Process) {
     let Some(jobs) = process.scheduler().as_ref().map(|s| s.jobs().by("operator")) else { return };
     let id = jobs::id(world.draw(|r| r.within(0..world.shape.n_jobs)));
     let now = world.witness.now();
-    let (name, answer) = match world.draw(|r| r.within(0..24)) {
-        0..=2 => ("edit: disable", jobs.disable(&id).await.map(drop)),
-        3..=5 => ("edit: enable", jobs.enable(&id).await.map(drop)),
-        6..=7 => ("edit: enable with missed", jobs.enable_with_missed(&id).await.map(drop)),
-        8..=9 => {
-            let schedule = world.draw(|r| jobs::schedule(r, now));
-            ("edit: reschedule", jobs.edit(&id, |d| d.schedule = schedule.clone()).await.map(drop))
-        }
-        10..=11 => {
-            let priority = world.draw(|r| i32::try_from(r.around_zero(9)).unwrap_or(0));
-            ("edit: priority", jobs.edit(&id, |d| d.priority = priority).await.map(drop))
-        }
-        12 => {
-            let n = world.draw(|r| u32::try_from(r.within(0..4)).unwrap_or(0));
-            ("edit: skip next", jobs.skip_next(&id, n).await.map(drop))
-        }
-        13 if world.draw(|r| r.in_thousand(300)) => ("edit: delete", jobs.delete(&id).await),
-        13 => {
-            let calendar = world.draw(jobs::calendar);
-            ("edit: calendar", jobs.put_calendar(&calendar).await)
-        }
-        14..=19 => ("edit: trigger", trigger(world, &jobs, &id).await),
-        _ => ("edit: cancel", cancel(world, process).await),
+    let edit = world.draw(|r| Edit::draw(r, now));
+    let answer = match &edit {
+        Edit::Cancel => cancel(world, process).await,
+        Edit::Trigger(_) => trigger(world, &jobs, &id, &edit).await,
+        edit => edit.make(&jobs, &id).await.map(drop),
     };
-    world.count(name, "");
+    world.count(edit.name(), "");
     // The node that is asked may lack the job's handler, and then can't check an edit.
     if let Err(error) = answer
         && !error.to_string().contains("nothing is registered")
         && !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::NotFound | ErrorKind::Conflict)
     {
-        world.violate(&format!("{name} of {id}: {error}"));
+        world.violate(&format!("{} of {id}: {error}", edit.name()));
     }
 }
 
 /// Triggers a job, again with the same key until there is an answer.
-async fn trigger(
-    world: &World,
-    jobs: &Jobs,
-    id: &unified_scheduler_core::JobId,
-) -> unified_scheduler_core::Result<()> {
-    let key = format!("key-{}", world.draw(|r| r.within(0..12)));
-    let options = RunOptions {
-        idempotency_key: world.draw(|r| r.in_thousand(700)).then_some(key),
-        unless_open: world.draw(|r| r.in_thousand(300)),
-        ..RunOptions::default()
-    };
+async fn trigger(world: &World, jobs: &Jobs, id: &JobId, edit: &Edit) -> Result<()> {
     for _ in 0..3 {
-        match jobs.run(id, options.clone()).await {
+        match edit.make(jobs, id).await {
             Err(error) if error.is_retryable() => world.count("edit: trigger again", ""),
             answer => return answer.map(drop),
         }
@@ -144,7 +116,7 @@ async fn trigger(
 }
 
 /// Cancels something that is open, or something that has ended.
-async fn cancel(world: &World, process: &Process) -> unified_scheduler_core::Result<()> {
+async fn cancel(world: &World, process: &Process) -> Result<()> {
     let open: Vec<_> = world.witness.model().open.values().flatten().copied().collect();
     let id = if open.is_empty() || world.draw(|r| r.in_thousand(100)) {
         let query = ExecutionQuery { limit: 1, ..ExecutionQuery::default() };

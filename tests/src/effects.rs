@@ -1,7 +1,8 @@
 //! Handlers, and what they really did: a log that no store sees.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::panic::{self, PanicHookInfo};
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -40,14 +41,18 @@ impl Work {
 }
 
 /// What a handler is going to do.
-struct Behavior {
-    takes: Duration,
-    heeds: bool,
-    talks: bool,
+#[derive(Debug, Clone)]
+pub struct Behavior {
+    /// How long it takes.
+    pub takes: Duration,
+    /// Whether it stops when it is asked to.
+    pub heeds: bool,
+    /// Whether it logs and tells its progress.
+    pub talks: bool,
     end: End,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 enum End {
     Well,
     InPart,
@@ -58,7 +63,8 @@ enum End {
 }
 
 impl Behavior {
-    fn draw(random: &mut Random) -> Self {
+    /// Draws what one run does.
+    pub fn draw(random: &mut Random) -> Self {
         let takes = match random.within(0..20) {
             0..=8 => Duration::ZERO,
             9..=15 => random.seconds(1..120),
@@ -75,6 +81,43 @@ impl Behavior {
         };
         Self { takes, heeds: random.in_thousand(800), talks: random.in_thousand(300), end }
     }
+
+    /// Works for as long as it takes; `false` when it was asked to stop, and did.
+    pub async fn work(&self, ctx: &Context) -> bool {
+        if self.talks {
+            ctx.info("working");
+            ctx.progress(1, Some(2), "");
+        }
+        if !self.heeds {
+            ctx.sleep(self.takes).await;
+            return true;
+        }
+        tokio::select! {
+            biased;
+            () = ctx.cancelled() => false,
+            () = ctx.sleep(self.takes) => true,
+        }
+    }
+
+    /// How it ends.
+    ///
+    /// # Errors
+    ///
+    /// When it is to end badly.
+    ///
+    /// # Panics
+    ///
+    /// When it is to panic.
+    pub fn end(&self) -> Result<Outcome, HandlerError> {
+        match self.end {
+            End::Well => Ok(().into()),
+            End::InPart => Ok(Outcome::partial(unified_scheduler_core::JobResult::default())),
+            End::Skipped => Ok(Outcome { status: Status::Skipped, ..Outcome::from(()) }),
+            End::Badly => Err(HandlerError::new("no luck")),
+            End::Again(n) => Err(HandlerError::retry_after(Duration::from_secs(n), format!("again in {n}"))),
+            End::Panic => std::panic::panic_any(SIMULATED),
+        }
+    }
 }
 
 #[async_trait]
@@ -86,33 +129,24 @@ impl Handler for Work {
         let world = &process.world;
         world.started(process, &ctx);
         let behavior = world.draw(Behavior::draw);
-        if behavior.talks {
-            ctx.info("working");
-            ctx.progress(1, Some(2), "");
-        }
-        if behavior.heeds {
-            tokio::select! {
-                biased;
-                () = ctx.cancelled() => {
-                    world.ended(&ctx);
-                    return Err(HandlerError::new("was asked to stop"));
-                }
-                () = ctx.sleep(behavior.takes) => {}
-            }
-        } else {
-            ctx.sleep(behavior.takes).await;
-        }
+        let worked = behavior.work(&ctx).await;
         world.ended(&ctx);
-        match behavior.end {
-            End::Well => Ok(().into()),
-            End::InPart => Ok(Outcome::partial(unified_scheduler_core::JobResult::default())),
-            End::Skipped => Ok(Outcome { status: Status::Skipped, ..Outcome::from(()) }),
-            End::Badly => Err(HandlerError::new("no luck")),
-            End::Again(n) => Err(HandlerError::retry_after(Duration::from_secs(n), format!("again in {n}"))),
-            End::Panic => std::panic::panic_any(SIMULATED),
-        }
+        if worked { behavior.end() } else { Err(HandlerError::new("was asked to stop")) }
     }
 }
 
 /// What handlers panic with.
 pub const SIMULATED: &str = "a simulated panic";
+
+/// Handlers panic on purpose; only other panics are worth reading.
+pub fn silence_handlers() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
+            if info.payload().downcast_ref::<&str>() != Some(&SIMULATED) {
+                usual(info);
+            }
+        }));
+    });
+}

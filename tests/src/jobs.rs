@@ -116,6 +116,55 @@ pub fn schedule(random: &mut Random, now: Timestamp) -> Schedule {
     schedule
 }
 
+/// The same job on a scale of time that is `by` times quicker: for where time is real.
+#[must_use]
+pub fn quicker(job: &Job, by: u32, now: Timestamp) -> Job {
+    let mut definition = job.definition.to_owned();
+    if let Misfire::Skip { grace } = &mut definition.misfire {
+        // The least that is accepted.
+        *grace = shorter(*grace, by).max(Duration::from_secs(1));
+    }
+    for duration in [&mut definition.retry.delay, &mut definition.retry.max_delay, &mut definition.timeout] {
+        *duration = shorter(*duration, by);
+    }
+    let schedule = std::mem::replace(&mut definition.schedule, Schedule::manual());
+    definition.schedule = quicker_schedule(schedule, by, now);
+    // What is judged afterwards must still be there.
+    definition.history = History::default();
+    Job::new(job.id.clone(), definition, now)
+}
+
+/// The same for a schedule. Cron knows no fractions of a second, so what it says becomes something else.
+#[must_use]
+pub fn quicker_schedule(mut schedule: Schedule, by: u32, now: Timestamp) -> Schedule {
+    let sooner = |at: Timestamp| {
+        let (at, now) = (at.as_millis(), now.as_millis());
+        Timestamp::from_millis(now + (at - now) / i64::from(by))
+    };
+    match &mut schedule.recurrence {
+        Recurrence::Interval { every, anchor, .. } => {
+            *every = shorter(*every, by);
+            *anchor = anchor.map(sooner);
+        }
+        Recurrence::Cron(cron) => {
+            let often = cron.expression.starts_with("*/");
+            (if often { "*/2 * * * * *" } else { "*/3 * * * * *" }).clone_into(&mut cron.expression);
+        }
+        Recurrence::Once { at } => *at = sooner(*at),
+        Recurrence::Manual => {}
+    }
+    schedule.jitter = Duration::from_millis(u64::try_from((schedule.jitter / by).as_millis()).unwrap_or(0));
+    schedule.start = schedule.start.map(sooner);
+    schedule.end = schedule.end.map(sooner);
+    schedule
+}
+
+/// In whole milliseconds, and not nothing.
+fn shorter(duration: Duration, by: u32) -> Duration {
+    let millis = u64::try_from((duration / by).as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(millis.max(1))
+}
+
 fn exclusions(random: &mut Random) -> Exclusions {
     let hour = random.within(0..24);
     Exclusions {

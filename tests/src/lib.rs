@@ -14,6 +14,7 @@
 //! | [`clock`] | a node's own view of the clock: skewed, stepping, drifting, paused |
 //! | [`faulty`] | the store as a node sees it |
 //! | [`witness`] | the model of what was committed, and its rules |
+//! | [`edits`] | what people do to jobs |
 //! | `chaos` | what happens from outside: strikes, steps, edits |
 //! | `commit` | the verbs, each with what must hold of it |
 //! | [`reference`](mod@reference) | what a plan and a retry must be, written a second time |
@@ -28,6 +29,7 @@
 mod chaos;
 pub mod clock;
 mod commit;
+pub mod edits;
 pub mod effects;
 pub mod faults;
 pub mod faulty;

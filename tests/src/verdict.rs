@@ -7,7 +7,7 @@ use std::time::Duration;
 use unified_scheduler_core::execution::Trigger;
 use unified_scheduler_core::store::{AuditQuery, Store};
 use unified_scheduler_core::verify::{ProblemKind, VerifyOptions, verify};
-use unified_scheduler_core::{Clock, Job, JobId, Keep, Status, Timestamp};
+use unified_scheduler_core::{Clock, Execution, Job, JobId, Keep, Status, Timestamp};
 
 use crate::witness::{Model, at_once};
 use crate::world::World;
@@ -123,7 +123,7 @@ fn awaits_completion(model: &Model, job: &Job) -> bool {
             .any(|row| row.execution.trigger == Trigger::Schedule && row.execution.attempt == 1)
 }
 
-fn may_start(model: &Model, e: &unified_scheduler_core::Execution) -> bool {
+fn may_start(model: &Model, e: &Execution) -> bool {
     model.jobs.get(&e.job_id).is_some_and(|job| {
         job.fault.is_none() && model.live(&job.id).running < job.definition.overlap.max_running()
     })
@@ -137,19 +137,21 @@ fn has_room(world: &World) -> bool {
     })
 }
 
-/// Retries and chains, counted: one of each at most.
-fn once_each(model: &Model, found: &mut Vec<String>) {
-    let mut seen = BTreeMap::new();
-    for row in model.rows.values() {
-        let e = &row.execution;
-        let key = (e.job_id.clone(), e.root_id, e.attempt);
-        if e.nonce.starts_with("retry:") {
-            continue;
-        }
-        if let Some(other) = seen.insert(key, e.id) {
+/// Executions that are the same attempt at the same thing: there must be none.
+pub fn same_attempts<'e>(rows: impl Iterator<Item = &'e Execution>) -> Vec<String> {
+    let (mut seen, mut found) = (BTreeMap::new(), Vec::new());
+    // What somebody has asked to be tried again is another thing.
+    for e in rows.filter(|e| !e.nonce.starts_with("retry:")) {
+        if let Some(other) = seen.insert((e.job_id.clone(), e.root_id, e.attempt), e.id) {
             found.push(format!("I12 {other} and {} are the same attempt", e.id));
         }
     }
+    found
+}
+
+/// Retries and chains, counted: one of each at most.
+fn once_each(model: &Model, found: &mut Vec<String>) {
+    found.extend(same_attempts(model.rows.values().map(|row| &row.execution)));
     let mut chained = BTreeMap::new();
     for row in
         model.rows.values().filter(|r| r.execution.trigger == Trigger::Chain && r.execution.attempt == 1)
@@ -165,7 +167,7 @@ fn once_each(model: &Model, found: &mut Vec<String>) {
             .filter(|j| j.definition.history.keep == Keep::All)
             .map_or(2, |j| j.definition.chains.iter().filter(|c| c.job == job).count());
         if n > allowed.max(1) {
-            let of = |e: &&unified_scheduler_core::Execution| e.triggered_by == parent && e.job_id == job;
+            let of = |e: &&Execution| e.triggered_by == parent && e.job_id == job;
             let rows: Vec<_> = model.rows.values().map(|r| &r.execution).filter(of).collect();
             let parent = parent.strip_prefix("chain:").and_then(|id| model.rows.get(&id.parse().ok()?));
             found.push(format!("I12 {parent:?} has started {job} {n} times: {rows:?}"));

@@ -272,7 +272,7 @@ impl Model {
             }
             Some(row) => {
                 // Where no history is kept, a repeated trigger can't know that it was carried out.
-                let fault = if row.removed { None } else { edge_fault(&row.execution, &new) };
+                let fault = if row.removed { None } else { edge_fault(&row.execution, &new, Seen::Each) };
                 row.execution = new;
                 row.removed = false;
                 if let Some(text) = fault {
@@ -314,10 +314,20 @@ impl Model {
     }
 }
 
+/// How closely somebody looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// At each state of it.
+    Each,
+    /// Now and then: states in between may be missed.
+    Some,
+}
+
 /// Why an execution may not have gone from `old` to `new`.
-fn edge_fault(old: &Execution, new: &Execution) -> Option<String> {
+pub fn edge_fault(old: &Execution, new: &Execution, seen: Seen) -> Option<String> {
     let allowed = match (old.status, new.status) {
         (Status::Pending, Status::Pending | Status::Running | Status::Cancelled) => true,
+        (Status::Pending, _) => seen == Seen::Some,
         (Status::Running, Status::Pending) => false,
         (Status::Running, _) => (&old.node_id, old.epoch, old.claim) == (&new.node_id, new.epoch, new.claim),
         _ => old == new,

@@ -6,11 +6,11 @@
 //!
 //! A failure prints the seed, how to run it again, and the smallest shape that still fails.
 
-use std::panic::{self, PanicHookInfo};
+use std::panic;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, Once};
 
-use unified_scheduler_tests::effects::SIMULATED;
+use unified_scheduler_tests::effects::silence_handlers;
 use unified_scheduler_tests::faults::Counters;
 use unified_scheduler_tests::shape::Shape;
 use unified_scheduler_tests::world::{Report, run};
@@ -56,19 +56,6 @@ const MINIMA: &[(&str, u64)] = &[
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
-}
-
-/// Handlers panic on purpose; only other panics are worth reading.
-fn silence_handlers() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let usual = panic::take_hook();
-        panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
-            if info.payload().downcast_ref::<&str>() != Some(&SIMULATED) {
-                usual(info);
-            }
-        }));
-    });
 }
 
 /// A world that panics itself has failed, too.

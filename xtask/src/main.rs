@@ -5,6 +5,7 @@ mod mutants;
 mod python;
 mod python_bench;
 mod services;
+mod simulate;
 mod steps;
 mod tidy;
 
@@ -24,6 +25,8 @@ const USAGE: &str = "cargo xtask <command>
   chaos [--seconds N] [--store NAME] [--seed N]
                      many processes on each store, under faults, for longer than `test` does
   simulate [SEEDS]   the simulation with more seeds [100000]
+  simulate --store NAME [--seconds N] [--seed N]
+                     the simulation on a real store, for longer than `test` does [60]
   mutants [PART]     seed known bugs one by one (those with PART in their name) and demand that
                      the tests catch each
   python             the Python package alone: wheel, clean environment, linters, types, tests
@@ -40,7 +43,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(&root()),
         ["services", rest @ ..] => services::run(rest),
         ["chaos", rest @ ..] => chaos::run(rest),
-        ["simulate", rest @ ..] => simulate(rest.first().copied().unwrap_or("100000")),
+        ["simulate", rest @ ..] => simulate::run(rest),
         ["mutants", rest @ ..] => mutants::run(&root(), rest.first().copied()),
         ["python"] => python::run(&root()),
         ["bench", "python", rest @ ..] => python_bench::run(&root(), rest),
@@ -82,21 +85,6 @@ fn test() -> Result<(), Failure> {
     // What could not be had is told after what the tests say of the rest.
     let tested = steps::run("tests", tests).and_then(|()| python::test(&root(), &services));
     services.complete().and(tested)
-}
-
-fn simulate(seeds: &str) -> Result<(), Failure> {
-    let mut run = cargo(&[
-        "test",
-        "--release",
-        "--package",
-        "unified-scheduler-tests",
-        "--test",
-        "simulation",
-        "--",
-        "--nocapture",
-    ]);
-    run.env("SIM_SEEDS", seeds);
-    steps::run(&format!("simulation of {seeds} seeds"), run)
 }
 
 fn bench(rest: &[&str]) -> Result<(), Failure> {

@@ -61,6 +61,34 @@ impl Services {
     }
 }
 
+/// Installs what all servers take, for tests that start their own; what is missing is told by whoever needs
+/// it.
+pub(crate) fn provide_all() {
+    for kind in Kind::ALL {
+        if let Err(failure) = install::provide(*kind, &mut |what| say(&format!("== {kind}: {what}"))) {
+            say(&format!("== {kind}: {failure}"));
+        }
+    }
+}
+
+/// Passes options with values on in a command's environment.
+pub(crate) fn name_options(
+    command: &mut Command,
+    options: &[&str],
+    variables: &[(&str, &str)],
+    usage: &str,
+) -> Result<(), Failure> {
+    let mut rest = options.iter();
+    while let Some(option) = rest.next() {
+        let variable = variables.iter().find(|(name, _)| name == option);
+        let (Some((_, variable)), Some(value)) = (variable, rest.next()) else {
+            return Err(Failure::usage(usage));
+        };
+        command.env(variable, value);
+    }
+    Ok(())
+}
+
 /// `cargo xtask services …`.
 pub(crate) fn run(args: &[&str]) -> Result<(), Failure> {
     let (args, command) = match args.iter().position(|arg| *arg == "--") {

@@ -3,6 +3,7 @@
 
 mod import;
 mod jobs;
+mod moving;
 mod place;
 mod serve;
 mod store;

@@ -1,6 +1,6 @@
 //! Where the file is and how it is used: parsed from a URL, or built by hand.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -174,6 +174,14 @@ impl SqliteConfig {
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
+    }
+
+    /// The file, unless the database lives in memory.
+    pub fn file(&self) -> Option<&Path> {
+        match &self.place {
+            Place::File(path) => Some(path),
+            Place::Memory => None,
+        }
     }
 
     /// The place as a URL; it holds no secrets.

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use unified_scheduler::verify::{VerifyOptions, verify};
 use unified_scheduler::{Execution, ExecutionId, Status, Timestamp};
 
-use crate::arena::{Arena, Failure, HEARTBEAT, LEASE, N_JOBS};
+use crate::Failure;
+use crate::arena::{Arena, HEARTBEAT, LEASE, N_JOBS};
 use crate::drill::{CALM, Death, Deeds, Zombie};
 use crate::effect_log::{self, Start};
 
@@ -46,7 +47,7 @@ pub fn of(arena: &Arena, deeds: &Deeds) -> Result<Account, Failure> {
     account.n_executions = rows.len();
     account.n_lost = rows.values().filter(|row| row.status == Status::Lost).count();
     account.started_once(&starts);
-    account.joined(&starts, &rows);
+    account.joined(&starts, &rows, |status| matches!(status, Status::Success | Status::Lost));
     account.all_ended(&rows);
     for zombie in &deeds.zombies {
         account.left_alone(zombie, &rows);
@@ -64,27 +65,41 @@ pub fn of(arena: &Arena, deeds: &Deeds) -> Result<Account, Failure> {
 }
 
 impl Account {
-    fn refuse_if(&mut self, is_wrong: bool, why: impl FnOnce() -> String) {
+    pub(crate) fn refuse_if(&mut self, is_wrong: bool, why: impl FnOnce() -> String) {
         if is_wrong {
             self.wrong.push(why());
         }
     }
 
-    /// No occurrence and no execution has started twice.
-    fn started_once(&mut self, starts: &[Start]) {
-        let (mut executions, mut occurrences) = (BTreeSet::new(), BTreeSet::new());
+    /// No execution has started twice.
+    pub(crate) fn executions_once<'s>(&mut self, starts: impl IntoIterator<Item = &'s Start>) {
+        let mut executions = BTreeSet::new();
         for start in starts {
             self.refuse_if(!executions.insert(start.execution), || {
                 format!("an execution started twice: {start:?}")
             });
+        }
+    }
+
+    /// No occurrence and no execution has started twice.
+    pub(crate) fn started_once<'s>(&mut self, starts: impl IntoIterator<Item = &'s Start>) {
+        let starts: Vec<&Start> = starts.into_iter().collect();
+        self.executions_once(starts.iter().copied());
+        let mut occurrences = BTreeSet::new();
+        for start in starts {
             self.refuse_if(!occurrences.insert((&start.job, start.due_at, start.attempt)), || {
                 format!("an occurrence started twice: {start:?}")
             });
         }
     }
 
-    /// What started is recorded as it was, and what is recorded as done was done.
-    fn joined(&mut self, starts: &[Start], rows: &BTreeMap<ExecutionId, Execution>) {
+    /// What started is recorded as it was, with an end that it may have; what is recorded as done was done.
+    pub(crate) fn joined(
+        &mut self,
+        starts: &[Start],
+        rows: &BTreeMap<ExecutionId, Execution>,
+        may_end: impl Fn(Status) -> bool,
+    ) {
         for start in starts {
             let Some(row) = rows.get(&start.execution) else {
                 self.wrong.push(format!("it started and there is no record: {start:?}"));
@@ -94,7 +109,7 @@ impl Account {
                 && row.node_id.as_ref() == Some(&start.node)
                 && row.epoch == start.epoch;
             self.refuse_if(!same, || format!("it started as {start:?} and is recorded as {row:?}"));
-            self.refuse_if(!matches!(row.status, Status::Success | Status::Lost), || {
+            self.refuse_if(!may_end(row.status), || {
                 format!("it started and is recorded as {}: {row:?}", row.status)
             });
         }
@@ -167,7 +182,7 @@ impl Account {
     }
 
     /// The first few of each kind say it.
-    fn shorten(&mut self) {
+    pub(crate) fn shorten(&mut self) {
         let n = self.wrong.len();
         let mut of_kind = BTreeMap::<String, usize>::new();
         self.wrong.retain(|line| {
@@ -222,7 +237,7 @@ mod tests {
     fn found(starts: &[Start], of: &[Execution]) -> usize {
         let mut account = Account::default();
         account.started_once(starts);
-        account.joined(starts, &rows(of));
+        account.joined(starts, &rows(of), |status| status != Status::Skipped);
         account.all_ended(&rows(of));
         account.wrong.len()
     }

@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
-use unified_scheduler::store::ExecutionQuery;
 use unified_scheduler::{
-    Execution, ExecutionId, JobDefinition, Jobs, NewJob, NodeId, Options, Retry, Schedule, Status, Store,
-    connect,
+    Execution, JobDefinition, Jobs, NewJob, NodeId, Options, Retry, Schedule, Status, Store, connect,
 };
-use unified_scheduler_services::{Durability, Kind, Server, free_ports};
+use unified_scheduler_services::Server;
 use unified_scheduler_tests::random::Random;
 
 use crate::node::{Launch, Node};
 use crate::proxy::{Mode, Proxy};
 use crate::tally::Tally;
 use crate::targets::Target;
+use crate::way::Way;
+use crate::{Failure, health};
 
 /// The handler of every job.
 pub const HANDLER: &str = "work";
@@ -36,9 +36,6 @@ pub const SKEWS: [i64; 4] = [0, 5 * 60_000, -5 * 60_000, 0];
 
 /// How long to ask a store that does not answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What went wrong with the test itself, and not with what it tests.
-pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// How the nodes behave.
 pub fn options(name: &str) -> Options {
@@ -85,7 +82,7 @@ impl Arena {
     pub fn open(target: Target, program: &Path, seed: u64) -> Result<Self, Failure> {
         let runtime = Runtime::new()?;
         let folder = tempfile::Builder::new().prefix("unified-scheduler-chaos-").tempdir()?;
-        let way = Way::open(target, folder.path(), &runtime, seed)?;
+        let way = runtime.block_on(Way::open(target, folder.path(), SKEWS.len(), seed))?;
         let launches = way
             .urls
             .into_iter()
@@ -163,7 +160,7 @@ impl Arena {
 
     /// Does the same to the way of one node.
     pub fn set(&self, slot: usize, mode: Mode) {
-        self.proxies.get(slot).into_iter().flat_map(|way| way.iter()).for_each(|proxy| proxy.set(mode));
+        Way::set(&self.proxies, slot, mode);
     }
 
     /// Waits until something is so.
@@ -187,30 +184,13 @@ impl Arena {
         Ok(())
     }
 
-    /// All executions in some states, of one node or of all, page by page.
+    /// All executions in some states, of one node or of all.
     ///
     /// # Errors
     ///
     /// The store's own.
     pub fn executions(&self, statuses: &[Status], node: Option<&NodeId>) -> Result<Vec<Execution>, Failure> {
-        let mut query = ExecutionQuery {
-            statuses: statuses.to_vec(),
-            node_id: node.cloned(),
-            sort: unified_scheduler::store::ExecutionSort::Oldest,
-            limit: 500,
-            ..ExecutionQuery::default()
-        };
-        let mut all = Vec::new();
-        loop {
-            let page = self.ask(async |store| store.list_executions(&query).await)?.items;
-            let n = page.len();
-            let last: Option<ExecutionId> = page.last().map(|row| row.id);
-            all.extend(page);
-            if n < query.limit {
-                return Ok(all);
-            }
-            query.after = last;
-        }
+        self.ask(async |store| health::executions(store, statuses, node).await)
     }
 
     /// Keeps the files, for whoever looks for what went wrong.
@@ -226,49 +206,6 @@ impl Drop for Arena {
         let _inside = self.runtime.enter();
         self.nodes.clear();
         self.proxies.clear();
-    }
-}
-
-/// How the nodes reach the store.
-struct Way {
-    server: Option<Server>,
-    proxies: Vec<Arc<Vec<Proxy>>>,
-    /// One for each slot.
-    urls: Vec<String>,
-    direct: String,
-}
-
-impl Way {
-    fn open(target: Target, folder: &Path, runtime: &Runtime, seed: u64) -> Result<Self, Failure> {
-        let n = SKEWS.len();
-        let Some(kind) = target.server else {
-            let url = format!("sqlite://{}", folder.join("jobs.db").display());
-            return Ok(Self { server: None, proxies: Vec::new(), urls: vec![url.clone(); n], direct: url });
-        };
-        // The members of a cluster tell all clients the same ports, so all nodes share one way.
-        let shared = kind == Kind::RedisCluster;
-        let n_members = kind.n_members();
-        let ports = free_ports(n_members * n)?;
-        let announced = if shared { &ports[..n_members] } else { &[] };
-        let server = Server::start_announced(kind, Durability::Durable, announced)?;
-        let mut proxies: Vec<Arc<Vec<Proxy>>> = Vec::new();
-        let mut urls: Vec<String> = Vec::new();
-        for (slot, ports) in ports.chunks(n_members).enumerate() {
-            if shared && slot > 0 {
-                proxies.push(Arc::clone(&proxies[0]));
-                urls.push(urls[0].clone());
-                continue;
-            }
-            let mut way = Vec::new();
-            for (port, address) in ports.iter().zip(server.addresses()) {
-                let random = Random::of(seed, "proxy", u64::from(*port));
-                way.push(runtime.block_on(Proxy::start(*port, address, random))?);
-            }
-            proxies.push(Arc::new(way));
-            urls.push(server.url_at(ports));
-        }
-        let direct = server.direct_url();
-        Ok(Self { server: Some(server), proxies, urls, direct })
     }
 }
 

@@ -7,13 +7,19 @@
 use std::time::{Duration, Instant};
 
 use unified_scheduler::{Epoch, Execution, NodeId, Status};
+use unified_scheduler_services::Server;
 
-use crate::arena::{Arena, Failure, HEARTBEAT, LEASE, SKEWS};
-use crate::node::{Node, all_events};
+use crate::Failure;
+use crate::arena::{Arena, HEARTBEAT, LEASE, SKEWS};
+use crate::health;
+use crate::node::all_events;
 use crate::proxy::Mode;
 
 /// After how long to give up waiting for a node to be reaped. Whether it was in time is asked later.
 const REAPED: Duration = Duration::from_secs(20);
+
+/// How long something that may start may wait.
+const OVERDUE: Duration = Duration::from_secs(2);
 
 /// How long after an outage every node may reap again.
 pub const CALM: Duration = LEASE.saturating_add(HEARTBEAT);
@@ -61,7 +67,8 @@ pub fn run(arena: &mut Arena, lasts: Duration) -> Result<Deeds, Failure> {
         kill_and_stop(arena, &mut deeds)?;
         if arena.server.is_some() {
             break_connections(arena);
-            crash_store(arena)?;
+            take_store_away(arena, "crashes of the database", Server::crash)?;
+            take_store_away(arena, "restarts of the database", Server::stop)?;
         }
     }
     heal(arena)?;
@@ -188,15 +195,19 @@ fn break_connections(arena: &mut Arena) {
     arena.pause(500..1000);
 }
 
-/// The database is killed, is away for a while, and comes back with what it had written.
-fn crash_store(arena: &mut Arena) -> Result<(), Failure> {
+/// The database ends, killed or asked to, is away for a while, and comes back with what it had written.
+fn take_store_away(
+    arena: &mut Arena,
+    what: &'static str,
+    end: impl FnOnce(&mut Server) -> Result<(), unified_scheduler_services::Failure>,
+) -> Result<(), Failure> {
     let began = Instant::now();
     let pause = Duration::from_millis(arena.random.within(200..1200));
     let Some(server) = &mut arena.server else { return Ok(()) };
-    server.crash()?;
+    end(server)?;
     std::thread::sleep(pause);
     server.restart()?;
-    arena.tally.count("crashes of the database");
+    arena.tally.count(what);
     arena.outages.push((began, Instant::now()));
     arena.pause(1500..2500);
     Ok(())
@@ -220,29 +231,8 @@ fn heal(arena: &mut Arena) -> Result<(), Failure> {
 }
 
 fn what_is_ill(arena: &Arena) -> Result<String, Failure> {
-    let nodes = arena.ask(async |store| store.list_nodes().await)?;
-    let now = arena.ask(async |store| store.now().await)?;
-    let alive: Vec<_> = nodes
-        .into_iter()
-        .filter(|node| !node.dead && node.lease_until > now)
-        .map(|n| (n.id, n.epoch))
-        .collect();
-    let member = |node: &Node| node.identity().is_some_and(|identity| alive.contains(&identity));
-    if let Some(outside) = arena.nodes.iter().find(|node| !member(node)) {
-        return Ok(format!("{} is no member", outside.name));
-    }
-    let overdue = arena
-        .executions(&[Status::Pending], None)?
-        .into_iter()
-        .find(|row| now.since(row.run_at) > Duration::from_secs(2));
-    if let Some(row) = overdue {
-        return Ok(format!("{} of {} waits since {}", row.id, row.job_name, row.run_at));
-    }
-    let owned = |row: &Execution| {
-        alive.iter().any(|(id, epoch)| row.node_id.as_ref() == Some(id) && row.epoch == *epoch)
-    };
-    let orphan = arena.executions(&[Status::Running], None)?.into_iter().find(|row| !owned(row));
-    Ok(orphan.map_or_else(String::new, |row| format!("{} of {} runs nowhere", row.id, row.job_name)))
+    let members: Vec<_> = arena.nodes.iter().map(|node| (node.name.clone(), node.identity())).collect();
+    arena.ask(async |store| health::ill(store, &members, OVERDUE).await)
 }
 
 /// Every node drains and ends.

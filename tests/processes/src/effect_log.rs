@@ -27,6 +27,21 @@ pub struct Start {
     pub epoch: Epoch,
 }
 
+impl Start {
+    /// The start that a handler is told of.
+    pub fn of(ctx: &Context) -> Self {
+        let execution = ctx.execution();
+        Self {
+            execution: execution.id,
+            job: execution.job_id.clone(),
+            due_at: execution.due_at,
+            attempt: execution.attempt,
+            node: execution.node_id.clone().unwrap_or_else(|| NodeId::from("nobody")),
+            epoch: execution.epoch,
+        }
+    }
+}
+
 /// One node's file of effects.
 #[derive(Debug)]
 pub struct EffectLog(File);
@@ -47,15 +62,15 @@ impl EffectLog {
     ///
     /// When it can't be written; then the handler must do nothing.
     pub fn started(&self, ctx: &Context) -> io::Result<()> {
-        let execution = ctx.execution();
-        let node = execution.node_id.as_ref().map_or("nobody", NodeId::as_str);
+        let start = Start::of(ctx);
         let line = format!(
-            "{} {} {} {} {node} {}\n",
-            execution.id,
-            execution.job_id,
-            execution.due_at.as_millis(),
-            execution.attempt,
-            execution.epoch
+            "{} {} {} {} {} {}\n",
+            start.execution,
+            start.job,
+            start.due_at.as_millis(),
+            start.attempt,
+            start.node,
+            start.epoch
         );
         (&self.0).write_all(line.as_bytes())
     }

@@ -9,8 +9,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use unified_scheduler::IdSource;
+use unified_scheduler_processes::Failure;
 use unified_scheduler_processes::account::{self, Account};
-use unified_scheduler_processes::arena::{Arena, EVERY, Failure, N_JOBS};
+use unified_scheduler_processes::arena::{Arena, EVERY, N_JOBS};
 use unified_scheduler_processes::drill;
 use unified_scheduler_processes::targets::{TARGETS, Target};
 
@@ -28,6 +29,7 @@ const MINIMA: &[(&str, u64)] = &[
 const MINIMA_OF_SERVERS: &[(&str, u64)] = &[
     ("all connections cut", 1),
     ("crashes of the database", 1),
+    ("restarts of the database", 1),
     ("half-open connections", 1),
     ("lost replies", 1),
     ("partitions longer than the lease", 1),

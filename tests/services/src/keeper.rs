@@ -10,8 +10,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
-use crate::Failure;
+use crate::{Failure, cpu};
 
 const SCRIPT: &str = include_str!("keeper.sh");
 
@@ -75,6 +76,11 @@ impl Keeper {
         self.tell("crash")
     }
 
+    /// Asks it to end, and waits until it has.
+    pub(crate) fn stop(&mut self) -> Result<(), Failure> {
+        self.tell("stop")
+    }
+
     fn tell(&mut self, verb: &str) -> Result<(), Failure> {
         let gone = || Failure::new("the shell that keeps a server has gone");
         writeln!(self.verbs.as_mut().ok_or_else(gone)?, "{verb}").map_err(|_| gone())?;
@@ -83,6 +89,11 @@ impl Keeper {
         let pid: u32 = answer.trim().parse().map_err(|_| gone())?;
         self.pid = (pid != 0).then_some(pid);
         Ok(())
+    }
+
+    /// How much processor time the server has used since it was started.
+    pub(crate) fn cpu(&self) -> Duration {
+        self.pid.map_or(Duration::ZERO, cpu::of_family)
     }
 
     /// Whether the server has ended by itself; where the system does not say, it has not.

@@ -8,9 +8,11 @@
 //! | `op_msg.rs` | as much of MongoDB's protocol as it takes to make a replica set |
 //! | `keeper.rs` | the process that owns a server, and outlives us for long enough to end it |
 //! | `ports.rs` | free ports |
+//! | [`cpu`] | how much processor time a server has used |
 //! | [`programs`] | where the programs are |
 //! | [`install`] | getting those that are missing |
 
+pub mod cpu;
 mod failure;
 pub mod install;
 mod keeper;

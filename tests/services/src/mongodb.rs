@@ -19,6 +19,8 @@ pub(crate) fn recipe(place: &Place, replica_set: bool) -> Result<Recipe, Failure
     // Without this three journal files take 300 MB.
     arguments.extend(["--wiredTigerEngineConfigString", "log=(file_max=8MB,prealloc=false)"]);
     arguments.extend(["--setParameter", "diagnosticDataCollectionEnabled=false"]);
+    // So that it can be told to fail.
+    arguments.extend(["--setParameter", "enableTestCommands=1"]);
     if replica_set {
         arguments.extend(["--replSet", "rs0", "--oplogSize", "64"]);
     }

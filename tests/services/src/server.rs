@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::keeper::{Keeper, Recipe};
 use crate::ready::wait_until;
@@ -102,6 +103,15 @@ impl Server {
         self.keepers.iter_mut().try_for_each(Keeper::crash)
     }
 
+    /// Ends it in an orderly way, as for an update. Nobody answers until [`Self::restart`].
+    ///
+    /// # Errors
+    ///
+    /// When it can't be asked.
+    pub fn stop(&mut self) -> Result<(), Failure> {
+        self.keepers.iter_mut().try_for_each(Keeper::stop)
+    }
+
     /// Starts it again, with the same ports and folders, and waits until it is ready.
     ///
     /// # Errors
@@ -116,6 +126,11 @@ impl Server {
     /// What it is.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// How much processor time it has used since it was started.
+    pub fn cpu(&self) -> Duration {
+        self.keepers.iter().map(Keeper::cpu).sum()
     }
 
     /// Where its members listen.

@@ -23,7 +23,7 @@ fn wait_until_gone(addresses: &[SocketAddr]) {
 }
 
 #[test]
-fn a_server_crashes_comes_back_and_ends_with_its_handle() {
+fn a_server_crashes_stops_comes_back_and_ends_with_its_handle() {
     for kind in Kind::ALL {
         let mut server = Server::start(*kind, Durability::Durable).unwrap();
         let addresses = server.addresses();
@@ -33,6 +33,10 @@ fn a_server_crashes_comes_back_and_ends_with_its_handle() {
         assert!(!addresses.iter().any(answers), "{kind}");
         server.restart().unwrap();
         assert_eq!(addresses, server.addresses());
+        assert!(addresses.iter().all(answers), "{kind}");
+        server.stop().unwrap();
+        assert!(!addresses.iter().any(answers), "{kind}");
+        server.restart().unwrap();
         assert!(addresses.iter().all(answers), "{kind}");
         drop(server);
         assert!(!addresses.iter().any(answers), "{kind}");
