@@ -223,7 +223,7 @@ impl PostgresConfig {
     /// What each session is to be set to.
     ///
     /// The statements of claims and completions are written for indexes, and each batch is small. Without
-    /// the last six settings a table whose statistics are older than its last thousand rows is read whole.
+    /// the next six settings a table whose statistics are older than its last thousand rows is read whole.
     pub(crate) fn settings(&self) -> Vec<(&'static str, String)> {
         let millis = |duration: Duration| duration.as_millis().to_string();
         let off = || "off".to_owned();
@@ -238,6 +238,8 @@ impl PostgresConfig {
             ("enable_mergejoin", off()),
             ("enable_bitmapscan", off()),
             ("random_page_cost", "0.01".to_owned()),
+            // There is nothing to gain from planning again with the values of each call.
+            ("plan_cache_mode", "force_generic_plan".to_owned()),
         ]
     }
 

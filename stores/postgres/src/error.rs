@@ -59,6 +59,11 @@ impl Fail {
         matches!(self.code().as_deref(), Some("40001" | "40P01"))
     }
 
+    /// Whether a row was to be inserted that is there already.
+    pub(crate) fn is_duplicate(&self) -> bool {
+        self.code().as_deref() == Some("23505")
+    }
+
     /// Whether a row holds what can't be read, and not the database that can't be reached.
     pub(crate) fn is_corrupt(&self) -> bool {
         match self {

@@ -13,7 +13,10 @@ use crate::session::{Session, Shared, params};
 
 /// Each migration: its name and its text. The number is the place in this list, from 1; what has been
 /// released is never changed.
-const MIGRATIONS: &[(&str, &str)] = &[("initial", include_str!("../migrations/0001_initial.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("initial", include_str!("../migrations/0001_initial.sql")),
+    ("live", include_str!("../migrations/0002_live.sql")),
+];
 
 /// The newest schema that this program knows.
 pub(crate) fn newest() -> i64 {

@@ -247,7 +247,19 @@ impl Store for PostgresStore {
             handlers: request.handlers.iter().cloned().collect(),
             limit: request.limit,
         };
-        verb!(self, "claim", transaction, |s| claim::claim(s, &wish, planner))
+        self.call("claim", || async {
+            let mut session = Session::begin(&self.shared).await?;
+            let claimed = match claim::claim(&mut session, &wish, false, planner).await {
+                Err(fail) if fail.is_duplicate() => {
+                    session.start_again().await?;
+                    claim::claim(&mut session, &wish, true, planner).await?
+                }
+                claimed => claimed?,
+            };
+            session.finish().await?;
+            Ok(claimed)
+        })
+        .await
     }
 
     async fn owned(&self, node: &NodeRef) -> Result<Vec<Claimed>> {
@@ -266,7 +278,7 @@ impl Store for PostgresStore {
         }
         let mut ended: std::collections::HashMap<ExecutionId, bool> = std::collections::HashMap::new();
         if !plain.is_empty() {
-            let done = verb!(self, "complete", single, |s| complete::end_plain(s, &plain))?;
+            let done = verb!(self, "complete", single, |s| complete::end_plain(s, node, &plain))?;
             ended.extend(done.into_iter().map(|id| (id, false)));
         }
         if !others.is_empty() {
