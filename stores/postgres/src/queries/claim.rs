@@ -220,7 +220,8 @@ impl<'w> Draft<'w> {
             return;
         }
         let place = self.moves.len();
-        let ids = (cancel_running || !records.is_empty()).then(|| self.live.entry(job.id.clone()).or_default());
+        let ids =
+            (cancel_running || !records.is_empty()).then(|| self.live.entry(job.id.clone()).or_default());
         let mut cancel = Vec::new();
         if let Some(ids) = ids {
             if cancel_running {
@@ -312,9 +313,11 @@ fn bind_jobs(
     for m in moves {
         others.remove(&m.job.id);
     }
-    let as_it_is = |job| Written { job, due: job.due, ended: job.ended, skip_next: job.skip_next, n_fired: job.n_fired };
+    let as_it_is =
+        |job| Written { job, due: job.due, ended: job.ended, skip_next: job.skip_next, n_fired: job.n_fired };
     let n_moves = moves.len();
-    let jobs: Vec<Written<'_>> = moves.iter().map(Written::of).chain(others.into_values().map(as_it_is)).collect();
+    let jobs: Vec<Written<'_>> =
+        moves.iter().map(Written::of).chain(others.into_values().map(as_it_is)).collect();
     fn column<'a, T>(jobs: &'a [Written<'a>], value: impl Fn(&'a Written<'a>) -> T) -> Vec<T> {
         jobs.iter().map(value).collect()
     }

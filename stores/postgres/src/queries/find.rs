@@ -8,9 +8,7 @@ use unified_scheduler_core::job::Job;
 use unified_scheduler_core::store::{ExecutionQuery, ExecutionSort, JobQuery, JobSort, Page};
 
 use crate::error::Step;
-use crate::rows::{
-    count, execution_columns, int, job, job_columns, key, missing, readable, state_columns,
-};
+use crate::rows::{count, execution_columns, int, job, job_columns, key, missing, readable, state_columns};
 use crate::session::{Session, bind, params};
 
 /// The conditions of a query, with their values.

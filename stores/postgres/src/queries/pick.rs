@@ -249,7 +249,7 @@ pub(crate) struct PickedJob {
 /// As a rule whoever meets them first removes them; while some old transaction could still see the rows nobody can. Then
 /// each claim would walk over all that was ever claimed since. So where that has begun to take time, claims look from
 /// the place on where the last one found something, and only now and then from the beginning: anything may have become
-/// due before that place (INVARIANTS, section 2).
+/// due before that place.
 #[derive(Debug)]
 pub(crate) struct Lanes {
     handlers: Vec<String>,
@@ -294,15 +294,8 @@ pub(crate) async fn pick(
     let hints = shared.hints.count();
     let lanes = shared.lanes.lock().unwrap_or_else(PoisonError::into_inner).take();
     let lanes = lanes.filter(|l| l.hints == hints && l.handlers == handlers && Instant::now() < l.until);
-    let mut params = params![
-        shared.fixed_now(),
-        node.id.as_str(),
-        node.epoch.0,
-        handlers,
-        limit,
-        pending_page,
-        due_page
-    ];
+    let mut params =
+        params![shared.fixed_now(), node.id.as_str(), node.epoch.0, handlers, limit, pending_page, due_page];
     let rows = match &lanes {
         None => session.all(SWEEP, params).await?,
         Some(Lanes { jobs, pending, .. }) => {
