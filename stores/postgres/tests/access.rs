@@ -29,9 +29,10 @@ impl Place {
 }
 
 fn authority() -> CertifiedIssuer<'static, KeyPair> {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    let mut params = CertificateParams::new(Vec::new()).expect("it can be made");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    CertifiedIssuer::self_signed(params, KeyPair::generate().expect("it can be made"))
+        .expect("it can be made")
 }
 
 /// A server with a certificate for 127.0.0.1 of an authority, and the certificate of another authority. The user
@@ -40,9 +41,9 @@ async fn place() -> &'static Place {
     static PLACE: OnceLock<Place> = OnceLock::new();
     let place = PLACE.get_or_init(|| {
         let (ours, other) = (authority(), authority());
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &ours).unwrap();
+        let key = KeyPair::generate().expect("it can be made");
+        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("it can be made");
+        let certificate = params.signed_by(&key, &ours).expect("it can be made");
         let server = Server::start_postgres(&PostgresSettings {
             conf: "ssl=on\npassword_encryption='scram-sha-256'\n".to_owned(),
             hba: Some(
@@ -56,8 +57,10 @@ async fn place() -> &'static Place {
             ..PostgresSettings::new(Durability::Fast)
         })
         .expect("there is PostgreSQL");
-        let folder = tempfile::tempdir().unwrap();
-        let put = |name: &str, text: String| std::fs::write(folder.path().join(name), text).unwrap();
+        let folder = tempfile::tempdir().expect("it can be made");
+        let put = |name: &str, text: String| {
+            std::fs::write(folder.path().join(name), text).expect("it can be made")
+        };
         put("ours.pem", ours.pem());
         put("other.pem", other.pem());
         Place { server, folder }

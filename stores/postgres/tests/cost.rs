@@ -38,12 +38,17 @@ impl Place {
         let settings =
             PostgresSettings { conf: COUNTS.to_owned(), ..PostgresSettings::new(Durability::Fast) };
         let server = Server::start_postgres(&settings).expect("there is PostgreSQL");
-        let mut admin = PgConnection::connect(&server.url()).await.unwrap();
-        sqlx::raw_sql("CREATE EXTENSION pg_stat_statements").execute(&mut admin).await.unwrap();
+        let mut admin = PgConnection::connect(&server.url()).await.expect("the server works");
+        sqlx::raw_sql("CREATE EXTENSION pg_stat_statements")
+            .execute(&mut admin)
+            .await
+            .expect("the server works");
         let schema = Schema::fresh_at(server.url());
         let clock = ManualClock::at(Timestamp::from_millis(1_800_000_000_000));
-        let config = PostgresConfig::from_url(&schema.url("")).unwrap().clock(Arc::new(clock.clone()));
-        let store = PostgresStore::open(config).await.unwrap();
+        let config = PostgresConfig::from_url(&schema.url(""))
+            .expect("the server works")
+            .clock(Arc::new(clock.clone()));
+        let store = PostgresStore::open(config).await.expect("the server works");
         let node = join(&store).await;
         Self { store, clock, node, ids: IdSource::new(), admin, schema, server }
     }
@@ -58,7 +63,10 @@ impl Place {
             };
             let jobs = (from..n.min(from + 5000)).map(job).collect();
             let request = CreateJobs { jobs, unique_names: false, actor: "tester".to_owned() };
-            assert_eq!(self.store.create_jobs(request).await.unwrap(), CreateOutcome::Created);
+            assert_eq!(
+                self.store.create_jobs(request).await.expect("the server works"),
+                CreateOutcome::Created
+            );
         }
         self.tidy().await;
     }
@@ -75,12 +83,12 @@ impl Place {
     }
 
     async fn complete(&self, claimed: &[Claimed]) {
-        let now = self.store.now().await.unwrap();
+        let now = self.store.now().await.expect("the server works");
         let end =
             |c: &Claimed| settle(Some(&c.job), &c.execution, Ending::new(Status::Success, now), &self.ids);
         let completions: Vec<_> = claimed.iter().map(end).collect();
         let request = CompleteRequest { node: &self.node, completions: &completions };
-        let outcomes = self.store.complete(request).await.unwrap();
+        let outcomes = self.store.complete(request).await.expect("the server works");
         assert!(outcomes.iter().all(|outcome| *outcome == CompleteOutcome::Applied { paused: false }));
     }
 
@@ -99,7 +107,10 @@ impl Place {
     }
 
     async fn reset(&mut self) {
-        sqlx::query("SELECT pg_stat_statements_reset()").execute(&mut self.admin).await.unwrap();
+        sqlx::query("SELECT pg_stat_statements_reset()")
+            .execute(&mut self.admin)
+            .await
+            .expect("the server works");
     }
 
     /// Calls and pages since the last reset.
@@ -107,7 +118,7 @@ impl Place {
         let sql = "SELECT coalesce(sum(calls), 0)::bigint,
                 coalesce(sum(shared_blks_hit + shared_blks_read), 0)::bigint
             FROM pg_stat_statements WHERE query NOT LIKE '%pg_stat_statements%'";
-        let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(&mut self.admin).await.unwrap();
+        let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(&mut self.admin).await.expect("the server works");
         (row.get(0), row.get(1))
     }
 
@@ -164,7 +175,10 @@ async fn a_claim_costs_what_is_due_and_not_what_is_stored_or_was() {
 }
 
 fn within(before: (i64, i64), after: (i64, i64), most: f64) -> bool {
-    let ratio = |a: i64, b: i64| f64::from(i32::try_from(b).unwrap()) / f64::from(i32::try_from(a).unwrap());
+    let ratio = |a: i64, b: i64| {
+        f64::from(i32::try_from(b).expect("they are few"))
+            / f64::from(i32::try_from(a).expect("they are few"))
+    };
     ratio(before.0, after.0) <= most && ratio(before.1, after.1) <= most
 }
 

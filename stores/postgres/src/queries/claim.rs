@@ -309,6 +309,9 @@ fn bind_jobs(
     live: &HashMap<JobId, LiveIds>,
     places: &HashMap<JobId, String>,
 ) -> Step<()> {
+    fn column<'a, T>(jobs: &'a [Written<'a>], value: impl Fn(&'a Written<'a>) -> T) -> Vec<T> {
+        jobs.iter().map(value).collect()
+    }
     let mut others: HashMap<&JobId, &Job> = starts.values().map(|(_, job)| (&job.id, job)).collect();
     for m in moves {
         others.remove(&m.job.id);
@@ -318,9 +321,6 @@ fn bind_jobs(
     let n_moves = moves.len();
     let jobs: Vec<Written<'_>> =
         moves.iter().map(Written::of).chain(others.into_values().map(as_it_is)).collect();
-    fn column<'a, T>(jobs: &'a [Written<'a>], value: impl Fn(&'a Written<'a>) -> T) -> Vec<T> {
-        jobs.iter().map(value).collect()
-    }
     bind(arguments, column(&jobs, |w| places.get(&w.job.id).map_or("", String::as_str)))?;
     bind(arguments, column(&jobs, |w| w.job.id.as_str()))?;
     bind(arguments, column(&jobs, |w| w.job.version))?;
