@@ -4,6 +4,7 @@
 //! Run: `cargo xtask bench burst [sqlite] [postgres] [redis] [mongodb]`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use unified_scheduler_bench::ground::{Ground, Plot, Prepared};
@@ -78,17 +79,24 @@ async fn burst(prepared: &mut Prepared, nodes: usize) -> Result<Duration, Failur
         stores.push(plot.store().await?);
     }
     let began = Instant::now();
+    let started = Arc::new(AtomicUsize::new(0));
     let mut schedulers = Vec::new();
     for store in &stores {
+        let started = Arc::clone(&started);
         let scheduler = Scheduler::over(Arc::clone(store))
-            .handler(jobs::HANDLER, |_: Context| async {})
+            .handler(jobs::HANDLER, move |_: Context| {
+                started.fetch_add(1, Ordering::Relaxed);
+                async {}
+            })
             .concurrency(2 * BATCH)
             .start();
         schedulers.push(scheduler.await?);
     }
     loop {
         tokio::time::sleep(Duration::from_millis(5)).await;
-        if schedulers.iter().any(|scheduler| scheduler.n_running() > 0) {
+        // Counting all there is loads the server as well, so it is asked only at the end.
+        let is_busy = schedulers.iter().any(|scheduler| scheduler.n_running() > 0);
+        if is_busy || started.load(Ordering::Relaxed) < N {
             continue;
         }
         let counts = stores[0].counts().await?;

@@ -88,6 +88,7 @@ impl PostgresConfig {
         for parameter in parameters.split('&').filter(|p| !p.is_empty()) {
             let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             if DRIVERS.contains(&key) || key.starts_with("options[") {
+                is_there(key, value)?;
                 theirs.push(parameter);
             } else {
                 ours.push((key, value));
@@ -223,7 +224,7 @@ impl PostgresConfig {
     /// What each session is to be set to.
     ///
     /// The statements of claims and completions are written for indexes, and each batch is small. Without
-    /// the last six settings a table whose statistics are older than its last thousand rows is read whole.
+    /// the five settings after `jit` a table whose statistics are older than its last thousand rows is read whole.
     pub(crate) fn settings(&self) -> Vec<(&'static str, String)> {
         let millis = |duration: Duration| duration.as_millis().to_string();
         let off = || "off".to_owned();
@@ -238,12 +239,15 @@ impl PostgresConfig {
             ("enable_mergejoin", off()),
             ("enable_bitmapscan", off()),
             ("random_page_cost", "0.01".to_owned()),
+            // There is nothing to gain from planning again with the values of each call.
+            ("plan_cache_mode", "force_generic_plan".to_owned()),
         ]
     }
 
     /// What the driver is to connect with.
     pub(crate) fn connect_options(&self) -> PgConnectOptions {
-        let options = self.options.clone().disable_statement_logging();
+        // Poolers refuse this parameter, and nothing here is a float.
+        let options = self.options.clone().disable_statement_logging().extra_float_digits(None);
         let options = options.statement_cache_capacity(self.statement_cache);
         let options = match options.get_application_name() {
             Some(_) => options,
@@ -251,6 +255,20 @@ impl PostgresConfig {
         };
         // A pooler refuses them at the start; there each transaction sets them for itself.
         if self.is_pooled() { options } else { options.options(self.settings()) }
+    }
+}
+
+/// Refuses a file for TLS that can't be read: from the driver it would come as if the server were away.
+fn is_there(key: &str, value: &str) -> Result<()> {
+    const FILES: [&str; 7] =
+        ["sslrootcert", "ssl-root-cert", "ssl-ca", "sslcert", "ssl-cert", "sslkey", "ssl-key"];
+    // What is written otherwise is left to the driver.
+    if !FILES.contains(&key) || value.contains('%') {
+        return Ok(());
+    }
+    match std::fs::metadata(value) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::invalid(format!("`{key}={value}` can't be read: {error}"))),
     }
 }
 

@@ -59,6 +59,26 @@ impl Fail {
         matches!(self.code().as_deref(), Some("40001" | "40P01"))
     }
 
+    /// Whether a pooler has refused a new connection because of what its session was to be set to.
+    pub(crate) fn is_of_pooler(&self) -> bool {
+        match self {
+            Self::Driver(sqlx::Error::Database(error)) => {
+                error.code().as_deref() == Some("08P01") && error.message().contains("startup parameter")
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a table, a column or an index was to be made that is there already.
+    pub(crate) fn is_made_already(&self) -> bool {
+        matches!(self.code().as_deref(), Some("42P07" | "42701" | "42710"))
+    }
+
+    /// Whether a row was to be inserted that is there already.
+    pub(crate) fn is_duplicate(&self) -> bool {
+        self.code().as_deref() == Some("23505")
+    }
+
     /// Whether a row holds what can't be read, and not the database that can't be reached.
     pub(crate) fn is_corrupt(&self) -> bool {
         match self {
@@ -95,6 +115,13 @@ fn from_driver(error: &sqlx::Error) -> Error {
         let code = database.code().unwrap_or_default().into_owned();
         let (kind, message) = named(&code, database.message());
         return Error::new(kind, message);
+    }
+    if let sqlx::Error::Io(io) = error
+        && io.to_string().contains("certificate")
+    {
+        let advice =
+            "check the host's name in the URL, and that `sslrootcert` names who has signed the certificate";
+        return Error::new(ErrorKind::Invalid, format!("the server is not who it should be: {io}; {advice}"));
     }
     let kind = match error {
         sqlx::Error::Io(_)

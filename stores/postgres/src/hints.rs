@@ -45,6 +45,11 @@ impl Hints {
         self.sender.subscribe()
     }
 
+    /// How many were told.
+    pub(crate) fn count(&self) -> u64 {
+        *self.sender.borrow()
+    }
+
     pub(crate) fn tell(&self) {
         self.sender.send_modify(|n| *n = n.wrapping_add(1));
     }

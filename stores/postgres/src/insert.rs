@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::error::Step;
 use crate::rows::{at, int, json, key, nanos, text};
-use crate::session::{Session, bind};
+use crate::session::{Session, bind, params};
 
 /// What is there already, by its id, its occurrence or its caller's key, stays as it is.
 const INSERT: &str = "INSERT INTO @executions AS e (id, job_id, job_name, handler, status, reason, made_by, triggered_by, \
@@ -136,6 +136,16 @@ impl NewRows {
         bind(arguments, self.idempotency_key)
     }
 
+    /// Those that their jobs' overlap policies look at.
+    fn live(&self) -> Vec<(String, Uuid)> {
+        let is_live = |i: &usize| match self.status[*i] {
+            "running" => true,
+            "pending" => self.made_by[*i] == "schedule" && self.attempt[*i] == 1,
+            _ => false,
+        };
+        (0..self.id.len()).filter(is_live).map(|i| (self.job_id[i].clone(), self.id[i])).collect()
+    }
+
     /// Inserts them; answers how many were new.
     pub(crate) async fn insert(self, session: &mut Session) -> Step<usize> {
         Ok(self.insert_new(session).await?.len())
@@ -146,9 +156,27 @@ impl NewRows {
         if self.id.is_empty() {
             return Ok(Vec::new());
         }
+        let live = self.live();
         let mut arguments = PgArguments::default();
         self.bind_to(&mut arguments)?;
         let rows = session.all(INSERT, arguments).await?;
-        rows.iter().map(|row| Ok(ExecutionId::from_uuid(row.try_get(0)?))).collect()
+        let new: Vec<Uuid> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        add_live(session, live.into_iter().filter(|(_, id)| new.contains(id)).collect()).await?;
+        Ok(new.into_iter().map(ExecutionId::from_uuid).collect())
     }
+}
+
+/// Names what is live in the states of its jobs, in the order in which everybody locks jobs.
+async fn add_live(session: &mut Session, mut live: Vec<(String, Uuid)>) -> Step<()> {
+    const SQL: &str = "UPDATE @job_state s SET live = s.live || l.ids FROM (
+            SELECT u.job_id, array_agg(u.id) AS ids FROM unnest($1::text[], $2::uuid[]) AS u (job_id, id)
+            GROUP BY u.job_id ORDER BY u.job_id) l
+        WHERE s.id = l.job_id";
+    if live.is_empty() {
+        return Ok(());
+    }
+    live.sort_unstable();
+    let (jobs, ids): (Vec<String>, Vec<Uuid>) = live.into_iter().unzip();
+    session.execute(SQL, params![jobs, ids]).await?;
+    Ok(())
 }

@@ -8,12 +8,15 @@ use std::sync::Arc;
 use sqlx::Row as _;
 use unified_scheduler_core::Error;
 
-use crate::error::Step;
+use crate::error::{Fail, Step};
 use crate::session::{Session, Shared, params};
 
 /// Each migration: its name and its text. The number is the place in this list, from 1; what has been
 /// released is never changed.
-const MIGRATIONS: &[(&str, &str)] = &[("initial", include_str!("../migrations/0001_initial.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("initial", include_str!("../migrations/0001_initial.sql")),
+    ("live", include_str!("../migrations/0002_live.sql")),
+];
 
 /// The newest schema that this program knows.
 pub(crate) fn newest() -> i64 {
@@ -41,6 +44,7 @@ pub(crate) async fn version(session: &mut Session) -> Step<i64> {
 pub(crate) async fn migrate(shared: &Arc<Shared>) -> Step<()> {
     let mut session = Session::open(shared).await?;
     if refuse_newer(version(&mut session).await?)? == newest() {
+        is_whole(&mut session).await?;
         return session.finish().await;
     }
     session.finish().await?;
@@ -59,12 +63,43 @@ pub(crate) async fn migrate(shared: &Arc<Shared>) -> Step<()> {
     }
     for (number, (name, sql)) in (1_i64..).zip(MIGRATIONS) {
         if number > found {
-            session.command(shared.text(sql)).await?;
+            let applied = session.command(shared.text(sql)).await;
+            applied.map_err(|fail| if fail.is_made_already() { half(schema, number, name) } else { fail })?;
             let record = "INSERT INTO @migrations (version, name) VALUES ($1, $2)";
             session.execute(record, params![number, *name]).await?;
         }
     }
     session.finish().await
+}
+
+/// What a migration that somebody has applied in part, or without its record, comes to.
+fn half(schema: &str, number: i64, name: &str) -> Fail {
+    Error::corrupt(format!(
+        "the schema {schema} holds parts of migration {number} ({name}), which it does not record: the database was \
+         restored or changed in part; restore it whole, or drop the schema for a new one"
+    ))
+    .into()
+}
+
+/// The tables of the newest schema.
+const TABLES: [&str; 8] = ["audit", "calendars", "executions", "job_state", "jobs", "logs", "meta", "nodes"];
+
+/// Refuses a schema that says it is up to date, and lacks tables.
+async fn is_whole(session: &mut Session) -> Step<()> {
+    const MISSING: &str = "SELECT t.name FROM unnest($2::text[]) AS t (name) WHERE NOT EXISTS (
+        SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = $1 AND c.relname = t.name)";
+    let schema = session.shared.schema.clone();
+    let rows = session.all(MISSING, params![schema.as_str(), TABLES.as_slice()]).await?;
+    let missing: Vec<&str> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::corrupt(format!(
+        "the schema {schema} lacks its table {}: restore it from a backup, or drop the schema for a new one",
+        missing.join(", ")
+    ))
+    .into())
 }
 
 fn refuse_newer(found: i64) -> Step<i64> {

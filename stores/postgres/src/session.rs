@@ -14,6 +14,7 @@ use crate::config::PostgresConfig;
 use crate::error::Step;
 use crate::hints::{CHANNEL, Hints};
 use crate::pool::{Lent, Pool};
+use crate::queries::pick::Lanes;
 
 /// What all calls of a store share.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub(crate) struct Shared {
     pub(crate) jobs: Mutex<JobCache>,
     pub(crate) calendars: Mutex<Option<(i64, Arc<Calendars>)>>,
     pub(crate) pages: Mutex<Pages>,
+    pub(crate) lanes: Mutex<Option<Lanes>>,
     /// Statements with the schema filled in, by the address and length of their text.
     texts: Mutex<HashMap<(usize, usize), Arc<str>>>,
     begin: String,
@@ -54,6 +56,7 @@ impl Shared {
             jobs: Mutex::new(JobCache::new(config.cached_jobs)),
             calendars: Mutex::default(),
             pages: Mutex::new(Pages { spare: 64, pending: 256 }),
+            lanes: Mutex::default(),
             texts: Mutex::default(),
             schema,
             config,

@@ -72,7 +72,8 @@ impl std::fmt::Debug for PostgresStore {
 }
 
 impl PostgresStore {
-    /// Connects, brings the schema up to date, and starts to listen for changes made by others.
+    /// Connects, brings the schema up to date, and starts to listen for changes made by others. Behind a pooler that
+    /// refuses what a session is to be set to it goes on as with [`PostgresConfig::statement_cache`] 0.
     ///
     /// # Errors
     ///
@@ -80,17 +81,38 @@ impl PostgresStore {
     /// a user without rights; `Unsupported` for a newer schema; `Unavailable` for a server that can't be
     /// reached.
     pub async fn open(config: PostgresConfig) -> Result<PostgresStore> {
-        let shared = Arc::new(Shared::new(config));
+        let mut shared = Arc::new(Shared::new(config));
         let limit = shared.config.timeout;
-        let during = |error: Error| error.during("open").with("store", shared.config.url());
-        match tokio::time::timeout(limit, schema::migrate(&shared)).await {
+        let url = shared.config.url();
+        let during = |error: Error| error.during("open").with("store", url);
+        let migrated = tokio::time::timeout(limit, async {
+            match schema::migrate(&shared).await {
+                Err(fail) if fail.is_of_pooler() && !shared.config.is_pooled() => {
+                    tracing::warn!(
+                        "this is a pooler that gives each transaction another session: no statement is kept, and \
+                         changes made by other nodes are found by polling; `?statement_cache=0` says so at once"
+                    );
+                    shared = Arc::new(Shared::new(shared.config.clone().statement_cache(0)));
+                    schema::migrate(&shared).await
+                }
+                migrated => migrated,
+            }
+        });
+        match migrated.await {
             Ok(migrated) => migrated.map_err(|fail| during(fail.into()))?,
             Err(_) => return Err(during(late())),
         }
-        let listen = shared.hints.clone().listen(shared.config.connect_options());
-        let listener = Mutex::new(Some(tokio::spawn(listen)));
-        // Without it the store works too.
-        let _ = tokio::time::timeout(LISTENER, shared.hints.tried()).await;
+        // Behind a pooler the server's session would go on to listen, for whoever is given it next.
+        let listener = if shared.config.is_pooled() {
+            None
+        } else {
+            let listen = shared.hints.clone().listen(shared.config.connect_options());
+            let listener = tokio::spawn(listen);
+            // Without it the store works too.
+            let _ = tokio::time::timeout(LISTENER, shared.hints.tried()).await;
+            Some(listener)
+        };
+        let listener = Mutex::new(listener);
         let guests = usize::try_from(shared.config.max_connections.saturating_sub(2)).unwrap_or(1).max(1);
         let guests = Semaphore::new(guests);
         Ok(Self { shared, closed: AtomicBool::new(false), listener, guests })
@@ -247,7 +269,19 @@ impl Store for PostgresStore {
             handlers: request.handlers.iter().cloned().collect(),
             limit: request.limit,
         };
-        verb!(self, "claim", transaction, |s| claim::claim(s, &wish, planner))
+        self.call("claim", || async {
+            let mut session = Session::begin(&self.shared).await?;
+            let claimed = match claim::claim(&mut session, &wish, false, planner).await {
+                Err(fail) if fail.is_duplicate() => {
+                    session.start_again().await?;
+                    claim::claim(&mut session, &wish, true, planner).await?
+                }
+                claimed => claimed?,
+            };
+            session.finish().await?;
+            Ok(claimed)
+        })
+        .await
     }
 
     async fn owned(&self, node: &NodeRef) -> Result<Vec<Claimed>> {
@@ -266,7 +300,7 @@ impl Store for PostgresStore {
         }
         let mut ended: std::collections::HashMap<ExecutionId, bool> = std::collections::HashMap::new();
         if !plain.is_empty() {
-            let done = verb!(self, "complete", single, |s| complete::end_plain(s, &plain))?;
+            let done = verb!(self, "complete", single, |s| complete::end_plain(s, node, &plain))?;
             ended.extend(done.into_iter().map(|id| (id, false)));
         }
         if !others.is_empty() {

@@ -4,35 +4,16 @@ mod server;
 
 use std::time::Duration;
 
-use server::{Schema, url};
+use server::{Schema, claim_all, open, refused, run, url, with_jobs};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
-use unified_scheduler_core::error::{Error, ErrorKind};
+use unified_scheduler_core::Timestamp;
+use unified_scheduler_core::error::ErrorKind;
 use unified_scheduler_core::execution::{Failure, JobResult, Level, LogLine, Status};
-use unified_scheduler_core::id::{IdSource, JobId};
-use unified_scheduler_core::job::{Job, JobDefinition};
-use unified_scheduler_core::plan::EnginePlanner;
-use unified_scheduler_core::schedule::Schedule;
+use unified_scheduler_core::id::IdSource;
 use unified_scheduler_core::settle::{Ending, settle};
 use unified_scheduler_core::store::{
-    CheckLevel, ClaimOutcome, ClaimRequest, Claimed, CompleteOutcome, CompleteRequest, CreateJobs,
-    CreateOutcome, ExecutionQuery, JoinRequest, NodeInfo, NodeRef, Store,
+    CheckLevel, Claimed, CompleteOutcome, CompleteRequest, ExecutionQuery, Store,
 };
-use unified_scheduler_core::{Result, Timestamp};
-use unified_scheduler_postgres::{PostgresConfig, PostgresStore};
-
-async fn open(url: &str) -> Result<PostgresStore> {
-    PostgresStore::open(PostgresConfig::from_url(url)?).await
-}
-
-async fn refused(url: &str) -> Error {
-    open(url).await.map(drop).expect_err("it can't be opened")
-}
-
-async fn run(sql: String) {
-    let mut connection = PgConnection::connect(&url()).await.expect("the server answers");
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.expect("the statement is right");
-    connection.close().await.expect("it closes");
-}
 
 /// The server's URL with another user, password and database.
 fn with(user: &str, database: &str) -> String {
@@ -46,36 +27,6 @@ fn database() -> String {
     let url = url();
     let database = url.rsplit('/').next().unwrap_or_default();
     database.split('?').next().unwrap_or_default().to_owned()
-}
-
-async fn with_jobs(store: &PostgresStore, n: usize) -> Vec<Job> {
-    let now = store.now().await.expect("the store works");
-    let job = |i: usize| {
-        let definition =
-            JobDefinition::new(format!("job {i}"), "work", Schedule::every(Duration::from_secs(60)));
-        Job::new(JobId::from(format!("job-{i}")), definition, now)
-    };
-    let jobs: Vec<Job> = (0..n).map(job).collect();
-    let request = CreateJobs { jobs: jobs.clone(), unique_names: true, actor: "tester".to_owned() };
-    assert_eq!(store.create_jobs(request).await.expect("the store works"), CreateOutcome::Created);
-    jobs
-}
-
-async fn claim_all(store: &PostgresStore) -> (NodeRef, Vec<Claimed>) {
-    let id = unified_scheduler_core::id::NodeId::from("node");
-    let ttl = Duration::from_secs(600);
-    let joined = store
-        .join(JoinRequest { id: id.clone(), ttl, info: NodeInfo::default() })
-        .await
-        .expect("the store works");
-    let node = NodeRef { id, epoch: joined.epoch };
-    let planner = EnginePlanner::new(IdSource::new().into());
-    let handlers = ["work".to_owned()].into();
-    let request = ClaimRequest { node: &node, handlers: &handlers, limit: 100 };
-    let ClaimOutcome::Claimed(batch) = store.claim(request, &planner).await.expect("the store works") else {
-        panic!("refused")
-    };
-    (node, batch.claimed)
 }
 
 #[tokio::test]

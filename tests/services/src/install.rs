@@ -27,11 +27,17 @@ const FIRST_CLUSTER: &str = "/etc/postgresql-common/createcluster.conf";
 pub fn provide(kind: Kind, tell: &mut dyn FnMut(&str)) -> Result<(), Failure> {
     match kind {
         Kind::Postgres => {
-            let Err(missing) = programs::postgres() else { return Ok(()) };
-            may_install(&missing)?;
-            tell("installing postgresql-15");
-            without_services(install_postgres)?;
-            programs::postgres().map(drop)
+            if let Err(missing) = programs::postgres() {
+                may_install(&missing)?;
+                tell("installing postgresql-15");
+                without_services(install_postgres)?;
+            }
+            if let Err(missing) = programs::pgbouncer() {
+                may_install(&missing)?;
+                tell("installing pgbouncer");
+                without_services(|| apt(&["pgbouncer"]))?;
+            }
+            programs::postgres().and(programs::pgbouncer()).map(drop)
         }
         Kind::Redis | Kind::RedisCluster => {
             let Err(missing) = programs::redis() else { return Ok(()) };

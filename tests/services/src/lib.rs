@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`Server`] (`server.rs`) | one server, or the servers of one cluster: start, crash, start again |
 //! | `postgres.rs`, `redis.rs`, `mongodb.rs` | how each is started, and how one knows that it is ready |
+//! | [`Pooler`] (`pooler.rs`) | `PgBouncer` before a PostgreSQL server |
 //! | `op_msg.rs` | as much of MongoDB's protocol as it takes to make a replica set |
 //! | `keeper.rs` | the process that owns a server, and outlives us for long enough to end it |
 //! | `ports.rs` | free ports |
@@ -19,6 +20,7 @@ mod keeper;
 mod kind;
 mod mongodb;
 mod op_msg;
+mod pooler;
 mod ports;
 mod postgres;
 pub mod programs;
@@ -28,5 +30,7 @@ mod server;
 
 pub use failure::Failure;
 pub use kind::{Durability, Kind};
+pub use pooler::Pooler;
 pub use ports::free_ports;
+pub use postgres::PostgresSettings;
 pub use server::Server;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
@@ -10,13 +10,33 @@ use crate::keeper::Recipe;
 use crate::server::Place;
 use crate::{Durability, Failure, programs};
 
+/// How a server is to be, beside what every private one is.
+#[derive(Debug, Clone)]
+pub struct PostgresSettings {
+    /// What it is to survive.
+    pub durability: Durability,
+    /// Lines of `postgresql.conf`.
+    pub conf: String,
+    /// `pg_hba.conf`; without it everybody is let in.
+    pub hba: Option<String>,
+    /// Files of its data folder that nobody else may read, by name: certificates and keys.
+    pub files: Vec<(String, String)>,
+}
+
+impl PostgresSettings {
+    /// A server like every other.
+    pub fn new(durability: Durability) -> Self {
+        Self { durability, conf: String::new(), hba: None, files: Vec::new() }
+    }
+}
+
 /// A server that was killed leaves the mark that its folder is in use: a piece of shared memory, whose key
 /// and id are in the seventh line of its file.
 const AFTER: &str = r#"
     mark=$(sed -n 7p "$folder/data/postmaster.pid" 2>/dev/null)
     [ -z "${mark##* }" ] || ipcrm -m "${mark##* }""#;
 
-pub(crate) fn recipe(place: &Place, durability: Durability) -> Result<Recipe, Failure> {
+pub(crate) fn recipe(place: &Place, wanted: &PostgresSettings) -> Result<Recipe, Failure> {
     let programs = programs::postgres()?;
     let user = as_whom(place)?;
     let data = place.folder.join("data");
@@ -34,8 +54,18 @@ pub(crate) fn recipe(place: &Place, durability: Durability) -> Result<Recipe, Fa
     if !output.status.success() {
         return Err(Failure::new(format!("initdb: {}", String::from_utf8_lossy(&output.stderr))));
     }
-    let settings = data.join("postgresql.auto.conf");
-    fs::write(&settings, configuration(place, durability)).map_err(|e| Failure::at(&settings, &e))?;
+    let put = |name: &str, text: &str| {
+        let path = data.join(name);
+        fs::write(&path, text).map_err(|e| Failure::at(&path, &e))?;
+        chown(&path, user.map(|u| u.0), user.map(|u| u.1)).map_err(|e| Failure::at(&path, &e))?;
+        // It refuses a key that others could read.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(|e| Failure::at(&path, &e))
+    };
+    put("postgresql.auto.conf", &(configuration(place, wanted.durability) + &wanted.conf))?;
+    if let Some(hba) = &wanted.hba {
+        put("pg_hba.conf", hba)?;
+    }
+    wanted.files.iter().try_for_each(|(name, text)| put(name, text))?;
     let command = [programs.join("postgres").display().to_string(), "-D".into(), data.display().to_string()];
     // INT is the fast end: connections are closed, and what is shared is written.
     Ok(Recipe { ask: "INT", after: AFTER, user, ..place.recipe(command.into()) })
@@ -59,7 +89,7 @@ fn configuration(place: &Place, durability: Durability) -> String {
 }
 
 /// The user to run as, where it must be another than ours; the folder is given to them.
-fn as_whom(place: &Place) -> Result<Option<(u32, u32)>, Failure> {
+pub(crate) fn as_whom(place: &Place) -> Result<Option<(u32, u32)>, Failure> {
     let owner = fs::metadata(&place.folder).map_err(|e| Failure::at(&place.folder, &e))?.uid();
     if owner != 0 {
         return Ok(None);

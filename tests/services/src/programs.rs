@@ -24,6 +24,15 @@ pub fn postgres() -> Result<PathBuf, Failure> {
         .ok_or_else(|| missing("PostgreSQL", "install postgresql-15"))
 }
 
+/// The program `pgbouncer`.
+///
+/// # Errors
+///
+/// What to install.
+pub fn pgbouncer() -> Result<PathBuf, Failure> {
+    in_path("pgbouncer").ok_or_else(|| missing("pgbouncer", "install pgbouncer"))
+}
+
 /// The program `redis-server`.
 ///
 /// # Errors

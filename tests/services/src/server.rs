@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::keeper::{Keeper, Recipe};
+use crate::postgres::PostgresSettings;
 use crate::ready::wait_until;
 use crate::{Durability, Failure, Kind, free_ports, mongodb, postgres, redis};
 
@@ -32,6 +33,15 @@ impl Server {
         Self::start_announced(kind, durability, &[])
     }
 
+    /// Starts a PostgreSQL server with settings of its own.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::start`].
+    pub fn start_postgres(settings: &PostgresSettings) -> Result<Self, Failure> {
+        Self::start_one(Kind::Postgres, settings, &[])
+    }
+
     /// Starts one whose members tell their clients other ports than their own: those of proxies. Only
     /// Redis Cluster has a use for that; the others are found by their URL.
     ///
@@ -39,16 +49,21 @@ impl Server {
     ///
     /// As of [`Self::start`].
     pub fn start_announced(kind: Kind, durability: Durability, announced: &[u16]) -> Result<Self, Failure> {
+        Self::start_one(kind, &PostgresSettings::new(durability), announced)
+    }
+
+    fn start_one(kind: Kind, settings: &PostgresSettings, announced: &[u16]) -> Result<Self, Failure> {
         let mut tried = 1;
         loop {
-            match Self::try_start(kind, durability, announced) {
+            match Self::try_start(kind, settings, announced) {
                 Err(_) if tried < TRIES => tried += 1,
                 done => return done,
             }
         }
     }
 
-    fn try_start(kind: Kind, durability: Durability, announced: &[u16]) -> Result<Self, Failure> {
+    fn try_start(kind: Kind, settings: &PostgresSettings, announced: &[u16]) -> Result<Self, Failure> {
+        let durability = settings.durability;
         let n = kind.n_members();
         let ports = free_ports(n * 2)?;
         let (ports, bus_ports) = ports.split_at(n);
@@ -68,7 +83,7 @@ impl Server {
                 .keep();
             let place = Place { folder, port: ports[i], bus_port: bus_ports[i], announced: announced[i] };
             let recipe = match kind {
-                Kind::Postgres => postgres::recipe(&place, durability),
+                Kind::Postgres => postgres::recipe(&place, settings),
                 Kind::Redis => redis::recipe(&place, durability, false),
                 Kind::RedisCluster => redis::recipe(&place, durability, true),
                 Kind::Mongodb => mongodb::recipe(&place, false),

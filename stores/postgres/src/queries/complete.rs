@@ -23,44 +23,47 @@ use crate::insert::NewRows;
 use crate::rows::{at, int, json, key, nanos, text};
 use crate::session::{Session, bind, params};
 
-/// Ends the executions of $1 to $11, each only while owned; with $12 only those of living nodes.
-///
-/// `coalesce` keeps the planner from the index of what is running, which it takes for nearly empty.
-macro_rules! end_executions {
-    ($returning:literal) => {
-        concat!(
-            "UPDATE @executions e SET status = c.status, reason = c.reason, started_at = c.started_at, \
-             ended_at = c.ended_at, duration_ns = c.duration_ns, result = c.result, error = c.error \
-             FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], \
-             $7::bigint[], $8::bigint[], $9::bigint[], $10::text[], $11::text[] ",
-            $returning
-        )
+/// What an end writes, from `c`.
+macro_rules! set_end {
+    () => {
+        "UPDATE @executions e SET status = c.status, reason = c.reason, started_at = c.started_at, \
+         ended_at = c.ended_at, duration_ns = c.duration_ns, result = c.result, error = c.error "
     };
 }
 
-/// $13 the jobs, $14 and $15 what their failures are multiplied with and what is added; $16 to $21 the log
-/// lines; $22 and $23 what to tell when an end may let something run that waits.
+/// Whose ends count: what `c` names, while it runs as `c` says. `coalesce` keeps the planner from the index of what
+/// is running, which it takes for nearly empty; the job, from an index in which the id comes second.
+macro_rules! where_it_runs {
+    () => {
+        "WHERE e.id = c.id AND e.job_id = c.job_id AND coalesce(e.status = 'running', false) AND e.claim = c.claim "
+    };
+}
+
+/// Ends the executions of $1 to $10, each only while its node, $11 and $12, owns it and lives; $13 and $14 what the
+/// failures of their jobs are multiplied with and what is added; $15 to $20 the log lines; $21 and $22 what to tell
+/// when an end may let something run that waits.
 const PLAIN: &str = concat!(
-    "WITH ended AS (",
-    end_executions!(
-        ", $13::text[], $14::bigint[], $15::bigint[]) AS c (id, node_id, epoch, claim, status, reason, \
-         started_at, ended_at, duration_ns, result, error, job_id, factor, extra) \
-         WHERE e.id = c.id AND coalesce(e.status = 'running', false) AND e.node_id = c.node_id AND e.epoch = c.epoch \
-         AND e.claim = c.claim AND (NOT $12 OR EXISTS (SELECT FROM @nodes n WHERE n.id = c.node_id \
-         AND n.epoch = c.epoch AND n.dead_at IS NULL)) \
-         RETURNING e.id, c.job_id, c.started_at, c.status, c.factor, c.extra"
-    ),
-    "), affected AS (
+    "WITH alive AS MATERIALIZED (
+        SELECT FROM @nodes WHERE id = $11 AND epoch = $12 AND dead_at IS NULL
+    ), ended AS (",
+    set_end!(),
+    "FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], \
+     $8::bigint[], $9::text[], $10::text[], $13::bigint[], $14::bigint[]) \
+     AS c (id, job_id, claim, status, reason, started_at, ended_at, duration_ns, result, error, factor, extra) ",
+    where_it_runs!(),
+    "AND e.node_id = $11 AND e.epoch = $12 AND EXISTS (SELECT FROM alive)
+        RETURNING e.id, c.job_id, c.started_at, c.status, c.factor, c.extra
+    ), affected AS (
         UPDATE @job_state s SET last_run_at = x.started_at, last_status = x.status, last_execution = x.id,
-            failures = s.failures * x.factor + x.extra
+            failures = s.failures * x.factor + x.extra, live = array_remove(s.live, x.id)
         FROM (SELECT * FROM ended ORDER BY job_id) x WHERE s.id = x.job_id
     ), lines AS (
         INSERT INTO @logs (execution, seq, at, level, message, fields)
-        SELECT l.* FROM unnest($16::uuid[], $17::bigint[], $18::bigint[], $19::text[], $20::text[], $21::text[])
+        SELECT l.* FROM unnest($15::uuid[], $16::bigint[], $17::bigint[], $18::text[], $19::text[], $20::text[])
             AS l (execution) WHERE (l.execution IN (SELECT id FROM ended)) IS TRUE
         ON CONFLICT DO NOTHING
     ), told AS MATERIALIZED (
-        SELECT pg_notify($22, $23) WHERE EXISTS (SELECT FROM @executions WHERE status = 'pending')
+        SELECT pg_notify($21, $22) WHERE EXISTS (SELECT FROM @executions WHERE status = 'pending')
             AND EXISTS (SELECT FROM ended x, LATERAL (
                 SELECT FROM @executions p WHERE p.job_id = x.job_id AND p.ended_at IS NULL AND coalesce(p.status = 'pending', false) LIMIT 1) p)
     ), hint AS MATERIALIZED (
@@ -69,12 +72,16 @@ const PLAIN: &str = concat!(
     SELECT id, (SELECT given FROM hint) FROM ended"
 );
 
-/// The same ends without what follows from them.
-const END: &str = end_executions!(
-    ") AS c (id, node_id, epoch, claim, status, reason, started_at, ended_at, duration_ns, result, error) \
-     WHERE e.id = c.id AND coalesce(e.status = 'running', false) AND e.node_id = c.node_id AND e.epoch = c.epoch \
-     AND e.claim = c.claim AND (NOT $12 OR EXISTS (SELECT FROM @nodes n WHERE n.id = c.node_id \
-     AND n.epoch = c.epoch AND n.dead_at IS NULL)) RETURNING e.id, e.cancel_requested"
+/// Ends the executions of $1 to $10, each only while the node in $11 and $12 owns it; with $13 only those of living
+/// nodes. What follows from them is left to others.
+const END: &str = concat!(
+    set_end!(),
+    "FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], \
+     $8::bigint[], $9::text[], $10::text[], $11::text[], $12::bigint[]) \
+     AS c (id, job_id, claim, status, reason, started_at, ended_at, duration_ns, result, error, node_id, epoch) ",
+    where_it_runs!(),
+    "AND e.node_id = c.node_id AND e.epoch = c.epoch AND (NOT $13 OR EXISTS (SELECT FROM @nodes n \
+     WHERE n.id = c.node_id AND n.epoch = c.epoch AND n.dead_at IS NULL)) RETURNING e.id, e.cancel_requested"
 );
 
 /// An end, and who owns what it ends.
@@ -105,17 +112,16 @@ pub(crate) fn plain(ends: &[End<'_>]) -> Vec<bool> {
     ends.iter().map(is_plain).collect()
 }
 
-fn bind_ends(arguments: &mut PgArguments, ends: &[End<'_>], must_live: bool) -> Step<()> {
+/// $1 to $10 of a statement that ends executions.
+fn bind_ends(arguments: &mut PgArguments, ends: &[End<'_>]) -> Step<()> {
     fn column<'a, T>(ends: &'a [End<'_>], value: impl Fn(&'a Completion) -> T) -> Vec<T> {
         ends.iter().map(|end| value(end.completion)).collect()
     }
-    let owners = |value: fn(&NodeRef) -> String| ends.iter().map(|end| value(end.owner)).collect::<Vec<_>>();
     let results: Step<Vec<_>> = ends.iter().map(|end| json(end.completion.result.as_ref())).collect();
     let errors: Step<Vec<_>> = ends.iter().map(|end| json(end.completion.error.as_ref())).collect();
     let reason = |c: &Completion| c.reason.as_deref().map(|reason| text(reason).into_owned());
     bind(arguments, column(ends, |c| key(&c.execution_id)))?;
-    bind(arguments, owners(|owner| owner.id.as_str().to_owned()))?;
-    bind(arguments, ends.iter().map(|end| end.owner.epoch.0).collect::<Vec<_>>())?;
+    bind(arguments, column(ends, |c| c.job_id.as_str()))?;
     bind(arguments, column(ends, |c| i64::from(c.claim)))?;
     bind(arguments, column(ends, |c| c.status.as_str()))?;
     bind(arguments, column(ends, reason))?;
@@ -123,8 +129,7 @@ fn bind_ends(arguments: &mut PgArguments, ends: &[End<'_>], must_live: bool) -> 
     bind(arguments, column(ends, |c| c.ended_at.as_millis()))?;
     bind(arguments, column(ends, |c| c.duration.map(nanos)))?;
     bind(arguments, results?)?;
-    bind(arguments, errors?)?;
-    bind(arguments, must_live)
+    bind(arguments, errors?)
 }
 
 /// Log lines to write, column by column.
@@ -174,16 +179,19 @@ impl NewLines {
     }
 }
 
-/// Ends those that are plain; answers which were ended.
-pub(crate) async fn end_plain(session: &mut Session, ends: &[End<'_>]) -> Step<HashSet<ExecutionId>> {
+/// Ends those of one node that are plain; answers which were ended.
+pub(crate) async fn end_plain(
+    session: &mut Session,
+    node: &NodeRef,
+    ends: &[End<'_>],
+) -> Step<HashSet<ExecutionId>> {
     let mut ends = ends.to_vec();
     // The order in which everybody locks jobs.
     ends.sort_by(|a, b| a.completion.job_id.cmp(&b.completion.job_id));
     let mut lines = NewLines::default();
-    let (mut job_ids, mut factors, mut extras) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut factors, mut extras) = (Vec::new(), Vec::new());
     for End { completion, .. } in &ends {
         lines.push(&completion.execution_id, completion.first_line, &completion.logs);
-        job_ids.push(completion.job_id.as_str());
         let (factor, extra) = match completion.effect.failures {
             FailureCount::Keep => (1_i64, 0_i64),
             FailureCount::Reset => (0, 0),
@@ -193,8 +201,9 @@ pub(crate) async fn end_plain(session: &mut Session, ends: &[End<'_>]) -> Step<H
         extras.push(extra);
     }
     let mut arguments = PgArguments::default();
-    bind_ends(&mut arguments, &ends, true)?;
-    bind(&mut arguments, job_ids)?;
+    bind_ends(&mut arguments, &ends)?;
+    bind(&mut arguments, node.id.as_str())?;
+    bind(&mut arguments, node.epoch.0)?;
     bind(&mut arguments, factors)?;
     bind(&mut arguments, extras)?;
     lines.bind_to(&mut arguments)?;
@@ -237,7 +246,10 @@ pub(crate) async fn end_all(
     }
     let mut after = Aftermath { jobs: jobs::lock(session, &involved).await?, ..Aftermath::default() };
     let mut arguments = PgArguments::default();
-    bind_ends(&mut arguments, ends, must_live)?;
+    bind_ends(&mut arguments, ends)?;
+    bind(&mut arguments, ends.iter().map(|end| end.owner.id.as_str()).collect::<Vec<_>>())?;
+    bind(&mut arguments, ends.iter().map(|end| end.owner.epoch.0).collect::<Vec<_>>())?;
+    bind(&mut arguments, must_live)?;
     let mut ended: HashMap<Uuid, bool> = HashMap::new();
     for row in session.all(END, arguments).await? {
         ended.insert(row.try_get(0)?, row.try_get(1)?);

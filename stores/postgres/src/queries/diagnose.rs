@@ -92,9 +92,15 @@ fn durability(synchronous_commit: &str, fsync: &str, full_page_writes: &str) -> 
 
 /// Whether a notification comes back: not through a pooler that gives each transaction another session.
 pub(crate) async fn notifications(shared: &Arc<Shared>) -> Check {
-    let told = tokio::time::timeout(PATIENCE, echo(shared)).await;
     let pooled = "hints need a session of their own: connect past the pooler, or have others' changes found by \
                   polling";
+    if shared.config.is_pooled() {
+        // To try would leave the pooler a session that listens.
+        let detail =
+            format!("none are heard through a pooler in transaction mode (`statement_cache=0`); {pooled}");
+        return Check::new("notifications", CheckLevel::Warning, detail);
+    }
+    let told = tokio::time::timeout(PATIENCE, echo(shared)).await;
     match told {
         Ok(Ok(())) if shared.hints.is_listening() => {
             Check::new("notifications", CheckLevel::Ok, "changes made by others are heard at once")

@@ -84,10 +84,12 @@ pub(crate) async fn insert(session: &mut Session, jobs: &[&Job]) -> Step<usize> 
         ON CONFLICT DO NOTHING RETURNING j.id";
     const STATES: &str = "INSERT INTO @job_state (id, n, version, enabled, handler, priority, max_running,
             due_at, fire_at, ended, fault, skip_next, n_fired, failures, updated_at, last_run_at, last_status,
-            last_execution)
+            last_execution, live)
         SELECT d.id, j.n, d.version, d.enabled, d.handler, d.priority, d.max_running, d.due_at, d.fire_at,
             d.ended, d.fault, d.skip_next, d.n_fired, d.failures, d.updated_at, d.last_run_at, d.last_status,
-            d.last_execution
+            d.last_execution, ARRAY(SELECT e.id FROM @executions e
+                WHERE e.job_id = d.id AND e.ended_at IS NULL AND coalesce(e.status = 'running'
+                    OR e.made_by = 'schedule' AND e.attempt = 1, false))
         FROM unnest($1::text[], $2::bigint[], $3::boolean[], $4::text[], $5::integer[], $6::bigint[],
             $7::bigint[], $8::bigint[], $9::text[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[],
             $14::bigint[], $15::bigint[], $16::text[], $17::uuid[])
