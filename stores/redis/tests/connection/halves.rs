@@ -80,20 +80,24 @@ impl Bench {
     }
 }
 
+/// What is claimed after the connection was cut between the halves of a claim.
+async fn claim_after_a_cut(bench: &Bench) -> ClaimBatch {
+    let cut = || bench.server.command(&["CLIENT", "KILL", "TYPE", "normal"]);
+    let planner = Between { engine: bench.engine.clone(), first: cut };
+    assert!(bench.claim(&planner).await.is_err(), "the connection was cut before the second half");
+    loop {
+        // The connection is made anew.
+        if let Ok(batch) = bench.claim(&bench.engine).await {
+            return batch;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test]
 async fn a_node_that_ends_between_the_halves_of_a_claim_delays_its_jobs_by_seconds() {
     let bench = Bench::new(2).await;
-    let flush = || bench.server.command(&["CLIENT", "KILL", "TYPE", "normal"]);
-    let planner = Between { engine: bench.engine.clone(), first: flush };
-    assert!(bench.claim(&planner).await.is_err(), "the connection was cut before the second half");
-    let batch = loop {
-        // The connection is made anew.
-        if let Ok(batch) = bench.claim(&bench.engine).await {
-            break batch;
-        }
-        tokio::task::yield_now().await;
-    };
-    assert_eq!(batch.claimed.len(), 0, "it is reserved");
+    assert_eq!(claim_after_a_cut(&bench).await.claimed.len(), 0, "it is held");
     bench.clock.advance(Duration::from_secs(6));
     assert_eq!(bench.claim(&bench.engine).await.expect("claims").claimed.len(), 1, "and comes back");
 }
@@ -101,16 +105,7 @@ async fn a_node_that_ends_between_the_halves_of_a_claim_delays_its_jobs_by_secon
 #[tokio::test]
 async fn a_node_that_is_alone_and_loses_its_connection_between_the_halves_claims_again_at_once() {
     let bench = Bench::new(1).await;
-    let flush = || bench.server.command(&["CLIENT", "KILL", "TYPE", "normal"]);
-    let planner = Between { engine: bench.engine.clone(), first: flush };
-    assert!(bench.claim(&planner).await.is_err(), "the connection was cut before the second half");
-    let batch = loop {
-        if let Ok(batch) = bench.claim(&bench.engine).await {
-            break batch;
-        }
-        tokio::task::yield_now().await;
-    };
-    assert_eq!(batch.claimed.len(), 1);
+    assert_eq!(claim_after_a_cut(&bench).await.claimed.len(), 1);
 }
 
 /// Does something the first time only: what was planned in vain is planned again.
