@@ -1,21 +1,19 @@
 //! The claim: reserve, plan, commit.
 
-use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use redis::Value;
-use unified_scheduler_core::execution::{Execution, Status};
 use unified_scheduler_core::id::{ExecutionId, JobId};
-use unified_scheduler_core::job::Job;
 use unified_scheduler_core::schedule::{Calendar, Calendars};
 use unified_scheduler_core::store::{
-    ClaimBatch, ClaimOutcome, ClaimRequest, Claimed, Disposition, Live, NextDue, NodeRef, Plan, Planner,
+    ClaimBatch, ClaimOutcome, ClaimRequest, Claimed, Live, NextDue, NodeRef, Plan, Planner,
 };
 use unified_scheduler_core::{Result, Timestamp};
 
 use crate::answers::{self, Answer, key};
+use crate::commit::{Move, reason};
 use crate::job::{KnownJob, State};
-use crate::rows::{at, count, row, small};
 use crate::scripts;
 use crate::store::Session;
 
@@ -28,25 +26,14 @@ const HOLD_MS: i64 = 5000;
 /// The calendars as a planner takes them, with the number of changes they were read at.
 pub(crate) type KnownCalendars = Mutex<Option<(i64, Arc<Calendars>)>>;
 
-/// A job that is due and reserved.
+/// A job that is due and held.
 struct DueJob {
     id: JobId,
-    before: Vec<u8>,
     state: State,
     run: Value,
     live: Live,
-}
-
-/// What is to be written for one due job.
-struct Move {
-    before: Vec<u8>,
-    after: State,
-    job: Job,
-    live: Live,
-    /// Why the job is set aside.
-    fault: Option<String>,
-    cancel_running: bool,
-    made: Vec<(Execution, Disposition)>,
+    /// Its definition, where that was asked for.
+    stored: Value,
 }
 
 impl Session {
@@ -58,6 +45,7 @@ impl Session {
         let mut batch = ClaimBatch::default();
         let mut left = request.limit;
         let mut first = true;
+        let mut again = true;
         loop {
             let page = left.min(PAGE);
             let Some(taken) = self.claim_page(request, planner, page, &mut batch).await? else {
@@ -67,6 +55,11 @@ impl Session {
                 break;
             };
             first = false;
+            if again && self.must_hold.load(Ordering::Relaxed) {
+                // Something moved while this was planned: once more, and out of the reach of others.
+                again = false;
+                continue;
+            }
             left -= taken.min(left);
             if taken < page || left == 0 {
                 break;
@@ -85,6 +78,12 @@ impl Session {
     ) -> Result<Option<usize>> {
         let mut call = self.link.call(&scripts::RESERVE);
         call.arg(request.node.id.as_str()).arg(request.node.epoch.0).arg(page).arg(HOLD_MS);
+        // Jobs that are new to this process are to be expected after an edit, and where there were some before.
+        let hint = self.hints.count();
+        let edited = self.hinted.swap(hint, Ordering::Relaxed) != hint;
+        call.arg(i32::from(edited || self.unseen.load(Ordering::Relaxed)));
+        call.arg(self.known_calendars().map_or(0, |known| known.0));
+        call.arg(i32::from(self.must_hold.load(Ordering::Relaxed)));
         for handler in request.handlers {
             call.arg(handler);
         }
@@ -93,34 +92,58 @@ impl Session {
             return Ok(None);
         }
         batch.now = answer.time()?;
-        let calendars = answer.int()?;
+        let calendars = self.calendars_of(Answer::of(answer.next())?)?;
         let started = answer.list()?;
         batch.more = answer.bool();
         batch.blocked |= answer.bool();
-        let more_jobs = answer.bool();
-        let next_at = answer.time_or_none()?;
         let n_started = started.len();
-        let due = due_jobs(&mut answer)?;
-        let used = n_started + due.len();
+        let hold = match answer.next() {
+            Value::BulkString(hold) => hold,
+            more => {
+                let next_at = answer.time_or_none()?;
+                self.take_started(request.node, started, batch).await?;
+                batch.more |= more != Value::Nil;
+                batch.next_at = next_at;
+                return Ok(Some(n_started));
+            }
+        };
+        let mut due = due_jobs(&mut answer)?;
+        let used = n_started + due.n;
         self.take_started(request.node, started, batch).await?;
-        if due.is_empty() {
-            batch.more |= more_jobs;
-            batch.next_at = next_at;
-            return Ok(Some(used));
+        if !due.unreadable.is_empty() {
+            self.park(request, &due.unreadable, batch).await?;
         }
-        let wanted = due.iter().map(|due| (due.id.clone(), due.state.clone())).collect();
-        let known = self.known(wanted).await?;
-        let calendars = self.calendars_at(calendars).await?;
+        let wanted = due.jobs.iter_mut().map(|due| (&due.id, &due.state, std::mem::take(&mut due.stored)));
+        let known = self.known(wanted.collect()).await?;
         let now = batch.now;
         let moves = due
+            .jobs
             .into_iter()
-            .filter_map(|due| {
-                let known = known.get(&due.id)?;
-                Some(plan(planner, request.node, due, known, now, &calendars))
-            })
+            .zip(known)
+            .filter_map(|(due, known)| Some(plan(planner, request.node, due, &*known?, now, &calendars)))
             .collect();
-        let committed = self.commit(request, moves, batch).await?;
+        let committed = self.commit(request, &hold, moves, batch).await?;
         Ok(committed.then_some(used))
+    }
+
+    /// Takes jobs whose state can't be read out of the way.
+    async fn park(
+        &self,
+        request: ClaimRequest<'_>,
+        jobs: &[(JobId, String)],
+        batch: &mut ClaimBatch,
+    ) -> Result<()> {
+        let mut call = self.link.call(&scripts::PARK);
+        call.arg(jobs.len());
+        for (id, _) in jobs {
+            call.arg(id.as_str());
+        }
+        for handler in request.handlers {
+            call.arg(handler);
+        }
+        self.link.run(&call).await?;
+        batch.set_aside.extend_from_slice(jobs);
+        Ok(())
     }
 
     /// Notes the pending executions that now run. One whose job can't be read is made pending again, and the
@@ -134,18 +157,19 @@ impl Session {
             let row = one.bytes().unwrap_or_default();
             let job = JobId::from(one.text()?);
             let (state, run) = (State::read(&one.bytes().unwrap_or_default()), one.next());
+            let stored = one.next();
             match (crate::rows::execution(id, &row), state) {
-                (Ok(execution), Ok(state)) => rows.push((execution, job, state, run)),
+                (Ok(execution), Ok(state)) => rows.push((execution, job, state, run, stored)),
                 (Err(error), _) | (_, Err(error)) => {
                     tracing::error!(execution_id = %id, ?error, "could not read what is due");
                     unreadable.push(id);
                 }
             }
         }
-        let wanted = rows.iter().map(|(_, id, state, _)| (id.clone(), state.clone())).collect();
-        let known = self.known(wanted).await?;
-        for (execution, id, state, run) in rows {
-            match known.get(&id).map(|known| &**known) {
+        let wanted = rows.iter_mut().map(|(_, id, state, _, stored)| (&*id, &*state, std::mem::take(stored)));
+        let known = self.known(wanted.collect()).await?;
+        for ((execution, id, state, run, _), known) in rows.into_iter().zip(known) {
+            match known.as_deref() {
                 Some(KnownJob { unreadable: Some(why), .. }) => {
                     unreadable.push(execution.id);
                     if self.set_aside(&id, state.version, why).await? {
@@ -175,52 +199,59 @@ impl Session {
         Ok(answers::int(&self.link.run(&call).await?)? == 1)
     }
 
-    /// The definitions of these jobs, from the cache or else from the server.
-    async fn known(&self, wanted: Vec<(JobId, State)>) -> Result<HashMap<JobId, KnownRef>> {
-        let mut found = HashMap::with_capacity(wanted.len());
-        let mut missing: Vec<(JobId, State)> = Vec::new();
-        for (id, state) in wanted {
-            match self.cache.get(&id, &state) {
-                Some(known) => drop(found.insert(id, known)),
-                None => missing.push((id, state)),
+    /// The definitions of these jobs: from the cache, or what came with them, or else from the server.
+    async fn known(&self, wanted: Vec<(&JobId, &State, Value)>) -> Result<Vec<Option<KnownRef>>> {
+        let mut found = Vec::with_capacity(wanted.len());
+        let mut missing: Vec<(usize, &JobId, &State)> = Vec::new();
+        let mut unseen = false;
+        for (place, (id, state, stored)) in wanted.into_iter().enumerate() {
+            let mut known = self.cache.get(id, state);
+            if known.is_none() {
+                unseen = true;
+                match answers::bytes(stored) {
+                    Some(stored) => known = Some(self.cache.read(id, state, &stored)),
+                    None => missing.push((place, id, state)),
+                }
             }
+            found.push(known);
         }
+        // As long as some are new to this process, definitions are asked for with what is due.
+        self.unseen.store(unseen, Ordering::Relaxed);
         if missing.is_empty() {
             return Ok(found);
         }
         let mut call = self.link.call(&scripts::JOBS);
         call.arg("1");
-        for (id, _) in &missing {
+        for (_, id, _) in &missing {
             call.arg(id.as_str());
         }
         let mut answer = Answer::of(self.link.run(&call).await?)?;
         let (states, _, definitions) = (answer.list()?, answer.list()?, answer.list()?);
-        for (((id, wanted), state), definition) in missing.into_iter().zip(states).zip(definitions) {
+        for (((place, id, wanted), state), definition) in missing.into_iter().zip(states).zip(definitions) {
             let (Some(state), Some(stored)) = (answers::bytes(state), answers::bytes(definition)) else {
                 continue;
             };
-            // An edit in between wins: what was reserved before it is not planned.
+            // An edit in between wins: what was held before it is not planned.
             let state = State::read(&state)?;
             if (state.generation, state.version) == (wanted.generation, wanted.version) {
-                found.insert(id.clone(), self.cache.read(&id, &state, &stored));
+                found[place] = Some(self.cache.read(id, &state, &stored));
             }
         }
         Ok(found)
     }
 
-    /// The calendars, read anew when they have changed.
-    async fn calendars_at(&self, changes: i64) -> Result<Arc<Calendars>> {
-        {
-            let known = self.calendars.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((at, calendars)) = &*known
-                && *at == changes
-            {
-                return Ok(Arc::clone(calendars));
-            }
+    fn known_calendars(&self) -> Option<(i64, Arc<Calendars>)> {
+        self.calendars.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The calendars: as they came with a claim, or else as they are known.
+    fn calendars_of(&self, mut answer: Answer) -> Result<Arc<Calendars>> {
+        let (changes, stored) = (answer.int()?, answer.next());
+        if stored == Value::Nil {
+            return Ok(self.known_calendars().map(|known| known.1).unwrap_or_default());
         }
-        let (changes, all) = self.read_calendars().await?;
         let mut calendars = Calendars::default();
-        for calendar in &all {
+        for calendar in &read_calendars(stored)? {
             if let Err(error) = calendars.insert(calendar) {
                 tracing::warn!(calendar = calendar.name, ?error, "a calendar can't be used");
             }
@@ -231,112 +262,68 @@ impl Session {
         Ok(calendars)
     }
 
-    /// Every calendar, by name, and the number of changes there were.
-    pub(crate) async fn read_calendars(&self) -> Result<(i64, Vec<Calendar>)> {
+    pub(crate) async fn list_calendars(&self) -> Result<Vec<Calendar>> {
         let mut call = self.link.call(&scripts::CALENDARS);
-        let mut answer = Answer::of(self.link.run(call.arg("list")).await?)?;
-        let changes = answer.int()?;
-        let mut calendars = Vec::new();
-        for pair in answer.list()?.chunks(2) {
-            let Some(Value::BulkString(text)) = pair.get(1) else { continue };
-            match serde_json::from_slice::<Calendar>(text) {
-                Ok(calendar) => calendars.push(calendar),
-                Err(error) => tracing::warn!(?error, "a calendar can't be read"),
-            }
-        }
-        calendars.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok((changes, calendars))
+        read_calendars(self.link.run(call.arg("list")).await?)
     }
+}
 
-    /// Writes what was planned; `false` when the node may not claim any more.
-    async fn commit(
-        &self,
-        request: ClaimRequest<'_>,
-        moves: Vec<Move>,
-        batch: &mut ClaimBatch,
-    ) -> Result<bool> {
-        let mut call = self.link.call(&scripts::COMMIT);
-        call.arg(request.node.id.as_str())
-            .arg(request.node.epoch.0)
-            .arg(batch.now.as_millis())
-            .arg(request.handlers.len())
-            .arg(moves.len());
-        for handler in request.handlers {
-            call.arg(handler);
+/// Calendars in names and texts in turn, by name.
+fn read_calendars(stored: Value) -> Result<Vec<Calendar>> {
+    let mut calendars = Vec::new();
+    for pair in answers::list(stored)?.chunks(2) {
+        let Some(Value::BulkString(text)) = pair.get(1) else { continue };
+        match serde_json::from_slice::<Calendar>(text) {
+            Ok(calendar) => calendars.push(calendar),
+            Err(error) => tracing::warn!(?error, "a calendar can't be read"),
         }
-        let time = |time: Option<Timestamp>| at(time).map_or_else(String::new, |millis| millis.to_string());
-        for one in &moves {
-            let after = &one.after;
-            call.arg(one.job.id.as_str())
-                .arg(&one.before)
-                .arg(after.pack())
-                .arg(one.live.running)
-                .arg(one.live.queued)
-                .arg(time(after.due.map(|due| due.due_at)))
-                .arg(time(after.due.map(|due| due.fire_at)))
-                .arg(&after.handler)
-                .arg(after.priority)
-                .arg(i32::from(one.cancel_running))
-                .arg(one.fault.as_deref().map(reason).unwrap_or_default())
-                .arg(one.made.len());
-            for (execution, _) in &one.made {
-                let score = match execution.status {
-                    Status::Running => 1,
-                    Status::Pending => 2,
-                    _ => 0,
-                };
-                call.arg(key(&execution.id))
-                    .arg(row(execution)?)
-                    .arg(score)
-                    .arg(execution.status.as_str())
-                    .arg(execution.due_at.as_millis());
-            }
-        }
-        let mut answer = Answer::of(self.link.run(&call).await?)?;
-        if answer.int()? == 0 {
-            return Ok(false);
-        }
-        let wins = answer.list()?;
-        for cancelled in answer.list()? {
-            batch.cancel.push(answers::id(&answers::bytes(cancelled).unwrap_or_default())?);
-        }
-        batch.more |= answer.bool();
-        batch.next_at = answer.time_or_none()?;
-        for (one, won) in moves.into_iter().zip(wins) {
-            if let Some(won) = answers::bytes(won) {
-                note(one, &won, batch);
-            }
-        }
-        Ok(true)
     }
+    calendars.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(calendars)
 }
 
 type KnownRef = Arc<KnownJob>;
 
-fn reason(why: &str) -> String {
-    serde_json::json!({ "reason": why }).to_string()
+/// What is due and held.
+#[derive(Default)]
+struct Due {
+    jobs: Vec<DueJob>,
+    /// Jobs whose state can't be read, and why.
+    unreadable: Vec<(JobId, String)>,
+    /// How many there were.
+    n: usize,
 }
 
-fn due_jobs(answer: &mut Answer) -> Result<Vec<DueJob>> {
-    let (ids, states, runs) = (answer.list()?, answer.list()?, answer.list()?);
-    let (running, queued) = (answer.list()?, answer.list()?);
-    let mut due = Vec::with_capacity(ids.len());
-    let rows = ids.into_iter().zip(states).zip(runs).zip(running.iter().zip(&queued));
-    for (((id, state), run), (running, queued)) in rows {
-        // A job that was deleted in the same instant has no state.
-        let Some(before) = answers::bytes(state) else { continue };
+fn due_jobs(answer: &mut Answer) -> Result<Due> {
+    let (ids, states, runs, opens) = (answer.list()?, answer.list()?, answer.list()?, answer.list()?);
+    let mut definitions = answer.list()?.into_iter();
+    let mut due = Due { n: ids.len(), ..Due::default() };
+    due.jobs.reserve(ids.len());
+    for (((id, state), run), open) in ids.into_iter().zip(states).zip(runs).zip(opens) {
         let id = JobId::from(answers::text(id)?);
-        let state = match State::read(&before) {
-            Ok(state) => state,
+        let stored = definitions.next().unwrap_or_default();
+        let live = live(&answers::bytes(open).unwrap_or_default());
+        match State::read(&answers::bytes(state).unwrap_or_default()) {
+            Ok(state) => due.jobs.push(DueJob { id, state, run, live, stored }),
             Err(error) => {
-                tracing::error!(job_id = %id, ?error, "could not read the state of a job");
-                continue;
+                let why = format!("its stored state can't be read: {}", error.message());
+                due.unreadable.push((id, why));
             }
-        };
-        let live = Live { running: small(answers::int(running)?)?, queued: small(answers::int(queued)?)? };
-        due.push(DueJob { id, before, state, run, live });
+        }
     }
     Ok(due)
+}
+
+/// How much of a job is open, by the text that `scripts/prelude.lua` describes.
+fn live(open: &[u8]) -> Live {
+    let mut live = Live::default();
+    for entry in open.chunks(17) {
+        match entry.first() {
+            Some(b'r') => live.running += 1,
+            _ => live.queued += 1,
+        }
+    }
+    live
 }
 
 /// Asks the planner about one job.
@@ -348,7 +335,8 @@ fn plan(
     now: Timestamp,
     calendars: &Calendars,
 ) -> Move {
-    let DueJob { id, before, state, run, live } = due;
+    let DueJob { id, state, run, live, .. } = due;
+    let recorded = state.recorded;
     let job = known.job(&id, &state, run);
     let Plan { records, next, skip_next, n_fired, cancel_running } = match &known.unreadable {
         None => planner.plan(&job, live, now, calendars),
@@ -368,7 +356,7 @@ fn plan(
         NextDue::SetAside(fault) => {
             after.fault = Some(fault.clone());
             let made = Vec::new();
-            return Move { before, after, job, live, fault: Some(fault), cancel_running: false, made };
+            return Move { recorded, after, job, live, fault: Some(fault), cancel_running: false, made };
         }
     };
     (after.due, after.ended, after.skip_next, after.n_fired) = (due, ended, skip_next, n_fired);
@@ -376,43 +364,8 @@ fn plan(
         let disposition = record.disposition.clone();
         (record.into_execution(&job, now, node), disposition)
     });
-    let made = made.collect();
-    Move { before, after, job, live, fault: None, cancel_running, made }
-}
-
-/// Notes what was written; `won` has a `1` for each record that was.
-fn note(one: Move, won: &[u8], batch: &mut ClaimBatch) {
-    let Move { after, job, live, fault, made, .. } = one;
-    if let Some(fault) = fault {
-        batch.set_aside.push((job.id, fault));
-        return;
-    }
-    if let Some(reason) = after.ended {
-        batch.ended.push((job.id.clone(), reason));
-    }
-    let mut running = u64::from(live.running);
-    let mut queued = false;
-    for ((execution, disposition), won) in made.into_iter().zip(won) {
-        if *won != b'1' {
-            // An occurrence that has its execution already, because an edit set the job back, keeps it.
-            tracing::debug!(job_id = %job.id, due_at = %execution.due_at, "occurrence was recorded before");
-            continue;
-        }
-        match disposition {
-            Disposition::Start => {
-                running += count(1);
-                batch.claimed.push(Claimed { execution, job: job.clone() });
-            }
-            Disposition::Queue => {
-                queued = true;
-                batch.queued.push(execution);
-            }
-            Disposition::Skip(..) => batch.skipped.push(execution),
-        }
-    }
-    if queued {
-        let free = running < u64::from(after.max_running);
-        batch.more |= free;
-        batch.blocked |= !free;
-    }
+    let made: Vec<_> = made.collect();
+    let last = made.iter().map(|(execution, _)| execution.due_at.as_millis()).max();
+    after.recorded = after.recorded.max(last.filter(|_| recorded.is_some()));
+    Move { recorded, after, job, live, fault: None, cancel_running, made }
 }

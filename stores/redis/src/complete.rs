@@ -3,6 +3,7 @@
 use redis::Value;
 use unified_scheduler_core::execution::{Execution, LogLine};
 use unified_scheduler_core::id::{Epoch, JobId, NodeId};
+use unified_scheduler_core::job::Job;
 use unified_scheduler_core::store::{
     CompleteOutcome, CompleteRequest, Completion, FailureCount, NewExecution, NodeRef, Planner, ReapRequest,
     Reaped, Report,
@@ -11,7 +12,7 @@ use unified_scheduler_core::{Error, Result};
 
 use crate::answers::{self, Answer, key};
 use crate::error::odd;
-use crate::job::{Run, State};
+use crate::job::{KnownJob, Run, State};
 use crate::packed::Writer;
 use crate::rows::{ended, ending_of, int, json, millis, new_row, running};
 use crate::scripts;
@@ -41,24 +42,37 @@ impl Session {
     }
 
     async fn end(&self, ends: &[Owned<'_>], reaper: bool) -> Result<Vec<Ended>> {
+        let rare: Vec<Vec<u8>> =
+            ends.iter().map(|(_, completion)| rare(completion)).collect::<Result<_>>()?;
+        let ends_with_rare: Vec<_> = ends.iter().zip(&rare).collect();
+        // Only neighbours are put together: the ends of one job count in the order they came.
+        let groups: Vec<_> = ends_with_rare
+            .chunk_by(|(a, rare_a), (b, rare_b)| alike(a, b) && rare_a.is_empty() == rare_b.is_empty())
+            .collect();
         let mut call = self.link.call(&scripts::COMPLETE);
-        call.arg(i32::from(reaper)).arg(ends.len());
-        for (owner, completion) in ends {
-            let (failures, run) = failures(completion);
-            call.arg(key(&completion.execution_id))
+        call.arg(i32::from(reaper)).arg(ends.len()).arg(groups.len());
+        for group in groups {
+            let Some(((owner, completion), rare)) = group.first() else { continue };
+            call.arg(group.len())
                 .arg(owner.id.as_str())
                 .arg(owner.epoch.0)
                 .arg(running(owner, completion.claim))
                 .arg(ended(owner, completion))
-                .arg(completion.job_id.as_str())
                 .arg(completion.status.as_str())
                 .arg(completion.ended_at.as_millis())
-                .arg(ending_of(completion)?)
                 .arg(i32::from(completion.keeps_row()))
-                .arg(failures)
-                .arg(run.pack())
-                .arg(rare(completion)?)
-                .arg(completion.started_at.as_millis());
+                .arg(failures(completion))
+                .arg(Run::beginning(completion.started_at, completion.status))
+                .arg(completion.started_at.as_millis())
+                .arg(i32::from(!rare.is_empty()));
+            for ((_, completion), rare) in group {
+                call.arg(key(&completion.execution_id))
+                    .arg(completion.job_id.as_str())
+                    .arg(ending_of(completion)?);
+                if !rare.is_empty() {
+                    call.arg(&rare[..]);
+                }
+            }
         }
         let mut answer = Answer::of(self.link.run(&call).await?)?;
         let outcomes = answer.list()?;
@@ -149,47 +163,46 @@ impl Session {
         &self,
         (owner, id): &(Vec<u8>, Vec<u8>),
         mut rest: Answer,
-    ) -> Result<(NodeRef, Execution, Option<unified_scheduler_core::job::Job>)> {
+    ) -> Result<(NodeRef, Execution, Option<Job>)> {
         let owner = std::str::from_utf8(owner).map_err(|_| odd("node"))?;
         let (node, epoch) = owner.split_once('\0').ok_or_else(|| odd("node"))?;
         let epoch = Epoch(epoch.parse().map_err(|_| odd("epoch"))?);
         let execution =
             crate::rows::execution(answers::id(id)?, &rest.bytes().ok_or_else(|| odd("execution"))?)?;
-        let job = self.job(&execution.job_id, rest.next(), rest.next(), rest.next())?;
+        let job = self.job(&execution.job_id, rest.next(), rest.next(), rest.next());
         Ok((NodeRef { id: NodeId::from(node), epoch }, execution, job))
     }
 
-    /// A job from its three records, if it is there.
-    pub(crate) fn job(
-        &self,
-        id: &JobId,
-        state: Value,
-        run: Value,
-        definition: Value,
-    ) -> Result<Option<unified_scheduler_core::job::Job>> {
-        let (Some(state), Some(stored)) = (answers::bytes(state), answers::bytes(definition)) else {
-            return Ok(None);
-        };
-        let state = State::read(&state).map_err(|e| e.with("job_id", id))?;
-        Ok(Some(self.cache.read(id, &state, &stored).job(id, &state, run)))
+    /// A job from its three records, if it is there. One whose state can't be read has a fault that says so.
+    pub(crate) fn job(&self, id: &JobId, state: Value, run: Value, definition: Value) -> Option<Job> {
+        let (state, stored) = (answers::bytes(state)?, answers::bytes(definition)?);
+        Some(match State::read(&state) {
+            Ok(state) => self.cache.read(id, &state, &stored).job(id, &state, run),
+            Err(error) => {
+                let state = State::unreadable(id, &error);
+                KnownJob::read(id, &state, &stored).job(id, &state, run)
+            }
+        })
     }
 }
 
-/// What becomes of the failures in a row, in the script's words, and the job's last run without them.
-fn failures(completion: &Completion) -> (String, Run) {
-    let failures = match completion.effect.failures {
+/// Whether two ends differ in nothing but the execution, its job and its answer.
+fn alike((owner, a): &Owned<'_>, (other, b): &Owned<'_>) -> bool {
+    owner == other
+        && (a.claim, a.status, a.started_at, a.ended_at) == (b.claim, b.status, b.started_at, b.ended_at)
+        && a.reason == b.reason
+        && a.keeps_row() == b.keeps_row()
+        && a.effect.failures == b.effect.failures
+}
+
+/// What becomes of the failures in a row, in the script's words.
+fn failures(completion: &Completion) -> String {
+    match completion.effect.failures {
         FailureCount::Keep => "k".to_owned(),
         FailureCount::Reset => "r".to_owned(),
         FailureCount::Increment { pause_after: None } => "i".to_owned(),
         FailureCount::Increment { pause_after: Some(most) } => format!("i{most}"),
-    };
-    let run = Run {
-        at: Some(completion.started_at),
-        status: Some(completion.status),
-        execution: Some(completion.execution_id),
-        failures: 0,
-    };
-    (failures, run)
+    }
 }
 
 pub(crate) fn pack_lines(w: &mut Writer, lines: &[LogLine]) -> Result<()> {

@@ -1,12 +1,16 @@
 //! Where the server is and how it is used: parsed from a URL, or built by hand.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+use percent_encoding::percent_decode_str;
+use redis::{Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, TlsCertificates};
 use unified_scheduler_core::clock::Clock;
 use unified_scheduler_core::{Error, Result};
+
+use crate::error::from_driver;
 
 /// How to open a [`crate::RedisStore`].
 #[derive(Clone)]
@@ -19,10 +23,20 @@ pub struct RedisConfig {
     pub(crate) namespace: String,
     pub(crate) timeout: Duration,
     pub(crate) allow_eviction: bool,
+    pub(crate) tls: TlsFiles,
     pub(crate) clock: Option<Arc<dyn Clock>>,
 }
 
-const OPTIONS: &str = "namespace, timeout_ms, allow_eviction (true or false)";
+/// Files in PEM for TLS; without a CA those count that browsers trust.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TlsFiles {
+    ca: Option<PathBuf>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+}
+
+const OPTIONS: &str =
+    "namespace, timeout_ms, allow_eviction (true or false), tls_ca_file, tls_cert_file, tls_key_file";
 
 const SCHEMES: &str = "redis://, rediss:// (TLS), redis+unix://, redis-cluster:// and rediss-cluster://";
 
@@ -39,7 +53,8 @@ impl RedisConfig {
     /// - `redis-cluster://[[user]:password@]host:port[,host:port…]`, `rediss-cluster://…`: a Redis Cluster, found
     ///   by any of these nodes;
     ///
-    /// with options behind a `?`: `namespace`, `timeout_ms`, `allow_eviction`.
+    /// with options behind a `?`: `namespace`, `timeout_ms`, `allow_eviction`, `tls_ca_file`, `tls_cert_file`,
+    /// `tls_key_file`.
     ///
     /// ```
     /// # use unified_scheduler_redis::RedisConfig;
@@ -92,6 +107,7 @@ impl RedisConfig {
             namespace: DEFAULT_NAMESPACE.to_owned(),
             timeout: Duration::from_secs(10),
             allow_eviction: false,
+            tls: TlsFiles::default(),
             clock: None,
         };
         for option in options.split('&').filter(|o| !o.is_empty()) {
@@ -116,6 +132,9 @@ impl RedisConfig {
                     .parse()
                     .map_err(|_| Error::invalid(format!("`{key}={value}`: either `true` or `false`")))?;
             }
+            "tls_ca_file" => self.tls.ca = Some(path(key, value)?),
+            "tls_cert_file" => self.tls.cert = Some(path(key, value)?),
+            "tls_key_file" => self.tls.key = Some(path(key, value)?),
             _ => return Err(Error::invalid(format!("no option `{key}`; there are {OPTIONS}"))),
         }
         Ok(self)
@@ -151,6 +170,21 @@ impl RedisConfig {
         self
     }
 
+    /// Trusts the servers whose certificates these authorities signed, in place of those that browsers trust.
+    /// A file in PEM.
+    #[must_use]
+    pub fn tls_ca_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.tls.ca = Some(path.into());
+        self
+    }
+
+    /// Shows the server this certificate, for one that asks its clients for theirs. Files in PEM.
+    #[must_use]
+    pub fn tls_client_files(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        (self.tls.cert, self.tls.key) = (Some(cert.into()), Some(key.into()));
+        self
+    }
+
     /// The store's clock, for tests; the server's by default.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -171,9 +205,55 @@ impl RedisConfig {
         self.nodes.iter().any(|node| matches!(node.addr(), ConnectionAddr::TcpTls { .. }))
     }
 
+    /// What the files for TLS hold; `None` when there are none.
+    ///
+    /// # Errors
+    ///
+    /// [`unified_scheduler_core::ErrorKind::Invalid`] when one can't be read, or is of no use.
+    pub(crate) fn certificates(&self) -> Result<Option<TlsCertificates>> {
+        let TlsFiles { ca, cert, key } = &self.tls;
+        if ca.is_none() && cert.is_none() && key.is_none() {
+            return Ok(None);
+        }
+        if !self.is_tls() {
+            return Err(Error::invalid("files for TLS need a URL with TLS: rediss:// or rediss-cluster://"));
+        }
+        let read = |path: &PathBuf| {
+            std::fs::read(path)
+                .map_err(|e| Error::invalid(format!("the file {} can't be read: {e}", path.display())))
+        };
+        let client_tls = match (cert, key) {
+            (Some(cert), Some(key)) => {
+                Some(ClientTlsConfig { client_cert: read(cert)?, client_key: read(key)? })
+            }
+            (None, None) => None,
+            _ => return Err(Error::invalid("`tls_cert_file` and `tls_key_file` go together")),
+        };
+        let root_cert = ca.as_ref().map(read).transpose()?;
+        Ok(Some(TlsCertificates { client_tls, root_cert }))
+    }
+
+    /// A client for each of the nodes.
+    pub(crate) fn clients(&self) -> Result<Vec<Client>> {
+        let certificates = self.certificates()?;
+        let client = |node: &ConnectionInfo| match &certificates {
+            Some(certificates) => Client::build_with_tls(node.clone(), certificates.clone()),
+            None => Client::open(node.clone()),
+        };
+        self.nodes.iter().map(client).collect::<redis::RedisResult<_>>().map_err(from_driver)
+    }
+
     /// The beginning of every key. In braces stands what decides its slot in a cluster.
     pub(crate) fn prefix(&self) -> String {
         format!("{{us:{}}}:", self.namespace)
+    }
+}
+
+/// A path in a URL.
+fn path(key: &str, value: &str) -> Result<PathBuf> {
+    match percent_decode_str(value).decode_utf8() {
+        Ok(path) if !path.is_empty() => Ok(PathBuf::from(&*path)),
+        _ => Err(Error::invalid(format!("`{key}={value}`: the path of a file in PEM"))),
     }
 }
 

@@ -1,12 +1,13 @@
 //! What the server's settings mean for the promise: asked at the start, and by `doctor`.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use redis::Value;
 use unified_scheduler_core::store::{Check, CheckLevel};
 use unified_scheduler_core::{Error, ErrorKind, Result};
 
-use crate::answers;
+use crate::answers::{self, Answer};
 use crate::scripts;
 use crate::store::Session;
 
@@ -174,6 +175,34 @@ impl Settings {
 }
 
 impl Session {
+    /// # Errors
+    ///
+    /// Where the namespace's keys are of another layout, or of another program.
+    pub(crate) async fn check_layout(&self) -> Result<()> {
+        let mut answer = Answer::of(self.link.run(&self.link.call(&scripts::OPEN)).await?)?;
+        let there = answer.int()?;
+        if there == -1 {
+            return Err(Error::corrupt(format!(
+                "the key `{}` is a {} of another program; remove it, or choose another `namespace`",
+                answer.text()?,
+                answer.text()?
+            )));
+        }
+        let ours = answer.int()?;
+        let message = match there.cmp(&ours) {
+            Ordering::Equal => return Ok(()),
+            Ordering::Greater => format!(
+                "the namespace was written by a newer version of this program (layout {there}; this one knows \
+                 {ours}); update it, or choose another `namespace`"
+            ),
+            Ordering::Less => format!(
+                "the namespace was written by an older version of this program (layout {there}; this one knows \
+                 {ours}); `migrate` its jobs with that version, or choose another `namespace`"
+            ),
+        };
+        Err(Error::unsupported(message))
+    }
+
     pub(crate) async fn settings(&self) -> Result<Settings> {
         let info = answers::text(self.link.run(&self.link.call(&scripts::INFO)).await?)?;
         let info = info.lines().filter_map(|line| line.split_once(':'));

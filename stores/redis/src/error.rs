@@ -26,6 +26,10 @@ fn said(error: &RedisError) -> (ErrorKind, String) {
             ErrorKind::Unavailable,
             "the server has fewer replicas than its `min-replicas-to-write` and takes no writes",
         ),
+        (_, "WRONGTYPE") => (
+            ErrorKind::Corrupt,
+            "a key of this namespace holds something else than it should; does another program use its prefix?",
+        ),
         (_, "BUSY") => (ErrorKind::Unavailable, "the server is busy with a script of somebody else"),
         (DriverKind::AuthenticationFailed, _) | (_, "WRONGPASS" | "NOAUTH") => {
             (ErrorKind::Invalid, "the server refuses the user name or password; check them in the URL")
@@ -42,6 +46,12 @@ fn said(error: &RedisError) -> (ErrorKind, String) {
         (DriverKind::ClusterConnectionNotFound, _) => {
             (ErrorKind::Unavailable, "no node of the cluster can be reached")
         }
+        (DriverKind::Io, _) if error.to_string().contains("ertificate") => (
+            ErrorKind::Invalid,
+            "the server and this client do not trust each other's certificates; name the authority that signed \
+             the server's with `tls_ca_file`, and where the server asks for a certificate, ours with \
+             `tls_cert_file` and `tls_key_file`",
+        ),
         (DriverKind::Io, _) if error.is_timeout() => {
             (ErrorKind::Unavailable, "the server did not answer in time")
         }

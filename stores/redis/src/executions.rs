@@ -93,7 +93,7 @@ impl Session {
                     continue;
                 }
             };
-            owned.push(match self.job(&execution.job_id, state, run, definition)? {
+            owned.push(match self.job(&execution.job_id, state, run, definition) {
                 Some(job) => Claimed { execution, job },
                 None => Claimed::of_deleted_job(execution),
             });

@@ -1,9 +1,12 @@
 //! Hints that something may be due: from this process at once, from others by publish and subscribe.
 //!
-//! The subscription has a connection of its own. It is asked now and then whether it still lives, and made
-//! anew for as long as the store is open; after each new one there is a hint, for what was missed.
+//! The subscription has a connection of its own, which is made anew for as long as the store is open; after
+//! each new one there is a hint, for what was missed. Each heartbeat is told to the process that sent it, so that
+//! a subscription that is silent while heartbeats are answered is known to be dead, at no cost. Only a process
+//! without heartbeats asks now and then.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -12,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::config::RedisConfig;
 
-/// How often a silent subscription is asked whether it lives.
+/// How long a subscription may be silent before it is looked at.
 const ASK: Duration = Duration::from_secs(15);
 
 /// The longest wait before the next attempt to subscribe.
@@ -22,15 +25,27 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub(crate) struct Hints {
     sender: Arc<watch::Sender<u64>>,
+    /// How many heartbeats were answered.
+    beats: Arc<AtomicU64>,
 }
 
 impl Hints {
     pub(crate) fn new() -> Self {
-        Self { sender: Arc::new(watch::Sender::new(0)) }
+        Self { sender: Arc::new(watch::Sender::new(0)), beats: Arc::default() }
     }
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.sender.subscribe()
+    }
+
+    /// A heartbeat was answered.
+    pub(crate) fn beat(&self) {
+        self.beats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many there were.
+    pub(crate) fn count(&self) -> u64 {
+        *self.sender.borrow()
     }
 
     pub(crate) fn tell(&self) {
@@ -38,12 +53,17 @@ impl Hints {
     }
 
     /// Listens for ever, on one node after the other.
-    pub(crate) async fn listen(self, config: RedisConfig, origin: String, ready: watch::Sender<bool>) {
+    pub(crate) async fn listen(
+        self,
+        clients: Vec<Client>,
+        config: RedisConfig,
+        origin: String,
+        ready: watch::Sender<bool>,
+    ) {
         let mut wait = Duration::from_millis(100);
         let mut again = false;
-        for node in config.nodes.iter().cycle() {
-            let Ok(client) = Client::open(node.clone()) else { return };
-            match self.listen_on(&client, &config, &origin, &ready, &mut again).await {
+        for client in clients.iter().cycle() {
+            match self.listen_on(client, &config, &origin, &ready, &mut again).await {
                 Ok(()) => wait = Duration::from_millis(100),
                 Err(error) => {
                     tracing::debug!(code = error.code(), "the subscription to hints has ended");
@@ -67,7 +87,8 @@ impl Hints {
         let gone = |_| redis::RedisError::from((redis::ErrorKind::Io, "no answer in time"));
         let connecting = async {
             let mut link = client.get_async_pubsub().await?;
-            link.subscribe(format!("{}hints", config.prefix())).await?;
+            let own = format!("{}hints:{origin}", config.prefix());
+            link.subscribe(&[format!("{}hints", config.prefix()), own]).await?;
             Ok::<_, redis::RedisError>(link)
         };
         let link = tokio::time::timeout(config.timeout, connecting).await.map_err(gone)??;
@@ -76,18 +97,25 @@ impl Hints {
         if std::mem::replace(again, true) {
             self.tell();
         }
+        let mut beats = self.beats.load(Ordering::Relaxed);
         loop {
             match tokio::time::timeout(ASK, messages.next()).await {
+                // Of this process's own heartbeat, or of its own edit.
+                Ok(Some(message)) if message.get_payload_bytes().is_empty() => {}
                 Ok(Some(message)) if message.get_payload_bytes() == origin.as_bytes() => {}
                 Ok(Some(_)) => self.tell(),
                 Ok(None) => return Ok(()),
-                Err(_) => {
-                    let asked = tokio::time::timeout(config.timeout, sink.ping::<redis::Value>()).await;
-                    if !matches!(asked, Ok(Ok(_))) {
-                        return Ok(());
+                Err(_) => match self.beats.load(Ordering::Relaxed).wrapping_sub(beats) {
+                    0 | 1 => {
+                        let asked = tokio::time::timeout(config.timeout, sink.ping::<redis::Value>()).await;
+                        if !matches!(asked, Ok(Ok(_))) {
+                            return Ok(());
+                        }
                     }
-                }
+                    _ => return Ok(()),
+                },
             }
+            beats = self.beats.load(Ordering::Relaxed);
         }
     }
 }

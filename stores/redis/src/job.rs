@@ -2,9 +2,10 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use redis::Value;
+use serde_json::Map;
 use unified_scheduler_core::execution::Status;
 use unified_scheduler_core::id::{ExecutionId, JobId};
 use unified_scheduler_core::job::{Definition, Due, EndReason, Job, JobDefinition};
@@ -34,12 +35,15 @@ pub(crate) struct State {
     max_count: Option<i64>,
     /// Tells apart jobs that had the same id one after another.
     pub(crate) generation: i64,
+    /// Of the schedule's own first attempts none is due later than this, in milliseconds; `None` when
+    /// nobody knows.
+    pub(crate) recorded: Option<i64>,
     /// What a newer version has added: how many values, packed. It is kept.
     more: (usize, Vec<u8>),
 }
 
 /// How many values of a state this version knows.
-const KNOWN: usize = 16;
+const KNOWN: usize = 17;
 
 /// The numbers of those fields of [`State`] that an edit names, as Lua counts them.
 pub(crate) mod field {
@@ -83,8 +87,21 @@ impl State {
             max_age,
             max_count,
             generation,
+            recorded: None,
             more: (0, Vec::new()),
         }
+    }
+
+    /// One that stands for a state that can't be read.
+    pub(crate) fn unreadable(id: &JobId, why: &Error) -> Self {
+        let definition = JobDefinition::new(id.as_str(), "", Schedule::manual());
+        let mut job = Job::new(id.clone(), definition, Timestamp::EPOCH);
+        job.enabled = false;
+        job.fault = Some(format!(
+            "its stored state can't be read ({}); delete the job and make it again",
+            why.message()
+        ));
+        Self::of(&job, 0)
     }
 
     pub(crate) fn pack(&self) -> Vec<u8> {
@@ -106,6 +123,7 @@ impl State {
             .int_or(self.max_age)
             .int_or(self.max_count)
             .int(self.generation)
+            .int_or(self.recorded)
             .raw(&self.more.1);
         w.finish()
     }
@@ -135,6 +153,7 @@ impl State {
             max_age: r.int_or()?,
             max_count: r.int_or()?,
             generation: r.int()?,
+            recorded: r.int_or()?,
             more: (more, r.rest().to_vec()),
         })
     }
@@ -150,13 +169,21 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) fn pack(&self) -> Vec<u8> {
+    fn pack(&self) -> Vec<u8> {
         let mut w = Writer::new();
         w.array(4)
             .int_or(at(self.at))
             .text_or(self.status.map(Status::as_str))
             .bytes_or(self.execution.as_ref().map(key))
             .int(self.failures.into());
+        w.finish()
+    }
+
+    /// How the record begins: up to, and without, the id of the execution, which the script adds, with the
+    /// failures.
+    pub(crate) fn beginning(at: Timestamp, status: Status) -> Vec<u8> {
+        let mut w = Writer::new();
+        w.array(4).int(at.as_millis()).text(status.as_str()).head_of_bytes(16);
         w.finish()
     }
 
@@ -197,9 +224,23 @@ pub(crate) fn pack_definition(
     definition: &JobDefinition,
 ) -> Result<Vec<u8>> {
     let mut w = Writer::new();
-    let text = json(Some(definition))?.unwrap_or_default();
+    let text = json(Some(&without_defaults(definition)?))?.unwrap_or_default();
     w.array(3).int(created_at.as_millis()).text_or(created_by).text(&text);
     Ok(w.finish())
+}
+
+/// What a definition says that a new one does not say anyway: that is most of it, and each byte of it costs memory
+/// and time. A default that changes needs a new layout, see `FORMAT` in `scripts/prelude.lua`; a test guards it.
+fn without_defaults(definition: &JobDefinition) -> Result<Map<String, serde_json::Value>> {
+    static DEFAULTS: LazyLock<serde_json::Value> = LazyLock::new(|| {
+        serde_json::to_value(JobDefinition::new("", "", Schedule::manual())).unwrap_or_default()
+    });
+    let whole = serde_json::to_value(definition)
+        .map_err(|e| Error::internal("a definition can't be written as JSON").caused_by(e))?;
+    let serde_json::Value::Object(mut fields) = whole else { return Ok(Map::new()) };
+    let needed = ["name", "template_type", "schedule"];
+    fields.retain(|name, value| needed.contains(&name.as_str()) || DEFAULTS.get(name) != Some(value));
+    Ok(fields)
 }
 
 /// The definition in what is stored, if it can be read.
@@ -345,15 +386,61 @@ mod tests {
     }
 
     #[test]
+    fn what_a_definition_leaves_out_comes_back() {
+        let plain =
+            JobDefinition::new("name", "handler", Schedule::every(std::time::Duration::from_secs(60)));
+        let mut special = plain.clone();
+        special.priority = -3;
+        special.timeout = std::time::Duration::from_millis(1500);
+        special.misfire = unified_scheduler_core::Misfire::RunAll { limit: 7 };
+        special.history.max_count = Some(5);
+        for definition in [plain, special] {
+            let stored = pack_definition(Timestamp::EPOCH, None, &definition).unwrap();
+            assert_eq!(read_definition(&stored).unwrap(), definition);
+            assert!(stored.len() < 300, "{}", stored.len());
+        }
+    }
+
+    #[test]
+    fn the_defaults_that_stored_definitions_rely_on_are_these() {
+        let all = serde_json::to_value(JobDefinition::new("", "", Schedule::manual())).unwrap();
+        let read: JobDefinition = serde_json::from_value(
+            serde_json::json!({"name": "", "template_type": "", "schedule": all["schedule"]}),
+        )
+        .unwrap();
+        assert_eq!(read, JobDefinition::new("", "", Schedule::manual()));
+        let mut all = all;
+        all.as_object_mut().unwrap().remove("schedule");
+        let these = serde_json::json!({
+            "history": {"keep": "all"},
+            "misfire": {"policy": "run_once"},
+            "name": "",
+            "notifications": {"on_failure": [], "on_success": []},
+            "origin": "dynamic",
+            "overlap": {"policy": "skip"},
+            "parameters": {},
+            "priority": 0,
+            "retry_policy": {
+                "backoff": "fixed", "crash_limit": 3, "explicit": true, "jitter": 0.0, "max_delay_seconds": 3600,
+                "max_retries": 0, "on_failure": true, "on_lost": false, "on_timeout": true,
+                "retry_delay_seconds": 300,
+            },
+            "template_type": "",
+            "timeout_seconds": 3600,
+        });
+        assert_eq!(all, these, "a changed default needs a new layout");
+    }
+
+    #[test]
     fn what_a_newer_version_has_added_to_a_state_is_kept() {
         let bytes = State::of(&job(), 5).pack();
-        let mut newer = vec![0xdc, 0, 18];
+        let mut newer = vec![0xdc, 0, 19];
         // The array had its length in five bytes.
         newer.extend_from_slice(&bytes[5..]);
         newer.extend_from_slice(&[0x07, 0xa1, b'x']);
         let again = State::read(&newer).unwrap().pack();
         assert_eq!(again[5..], newer[3..]);
-        assert_eq!(again[..5], [0xdd, 0, 0, 0, 18]);
+        assert_eq!(again[..5], [0xdd, 0, 0, 0, 19]);
     }
 
     #[test]

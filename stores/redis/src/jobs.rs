@@ -132,7 +132,7 @@ impl Session {
             _ => {}
         }
         let mut job = Answer::of(answer.next())?;
-        let job = self.job(&request.id, job.next(), job.next(), job.next())?.ok_or_else(|| odd("job"))?;
+        let job = self.job(&request.id, job.next(), job.next(), job.next()).ok_or_else(|| odd("job"))?;
         if outcome == 1 {
             return Ok(UpdateOutcome::Stale(Box::new(job)));
         }
@@ -156,7 +156,7 @@ impl Session {
         Ok(self.read_jobs(std::slice::from_ref(id)).await?.into_iter().next())
     }
 
-    /// Those of these jobs that are there. One whose state can't be read is passed over when it is not alone.
+    /// Those of these jobs that are there.
     pub(crate) async fn read_jobs(&self, ids: &[JobId]) -> Result<Vec<Job>> {
         let mut call = self.link.call(&scripts::JOBS);
         call.arg("1");
@@ -165,15 +165,8 @@ impl Session {
         }
         let mut answer = Answer::of(self.link.run(&call).await?)?;
         let (states, runs, definitions) = (answer.list()?, answer.list()?, answer.list()?);
-        let mut jobs = Vec::with_capacity(ids.len());
-        for (((id, state), run), definition) in ids.iter().zip(states).zip(runs).zip(definitions) {
-            match self.job(id, state, run, definition) {
-                Ok(job) => jobs.extend(job),
-                Err(error) if ids.len() == 1 => return Err(error),
-                Err(error) => tracing::error!(job_id = %id, ?error, "could not read a job"),
-            }
-        }
-        Ok(jobs)
+        let all = ids.iter().zip(states).zip(runs.into_iter().zip(definitions));
+        Ok(all.filter_map(|((id, state), (run, definition))| self.job(id, state, run, definition)).collect())
     }
 }
 

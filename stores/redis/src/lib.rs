@@ -8,6 +8,7 @@
 
 mod answers;
 mod claim;
+mod commit;
 mod complete;
 mod config;
 mod diagnose;

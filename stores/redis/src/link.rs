@@ -7,7 +7,7 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
-use redis::{Arg, Client, Cmd, ErrorKind as DriverKind, RedisError, ServerErrorKind, ToRedisArgs, Value};
+use redis::{Arg, Cmd, ErrorKind as DriverKind, RedisError, ServerErrorKind, ToRedisArgs, Value};
 use rustls::crypto::CryptoProvider;
 use unified_scheduler_core::{Error, Result};
 
@@ -15,8 +15,10 @@ use crate::config::RedisConfig;
 use crate::error::from_driver;
 use crate::scripts::Script;
 
-/// How often the driver itself tries again, for the errors of a cluster that changes.
+/// How often the driver itself tries again, for the errors of a cluster that changes, and for how many
+/// milliseconds it waits at least and at most.
 const CLUSTER_RETRIES: u32 = 3;
+const CLUSTER_WAIT: (u64, u64) = (20, 200);
 
 /// The connection to one server, or to a cluster. Either is shared by all calls and reconnects by itself.
 #[derive(Clone)]
@@ -29,6 +31,7 @@ enum Wire {
 pub(crate) struct Link {
     wire: Wire,
     prefix: String,
+    nowhere: String,
     config: RedisConfig,
     /// Tells this process's hints from those of others.
     origin: String,
@@ -66,18 +69,23 @@ impl Link {
             // The driver panics without one. Who was first is as good.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
+        let (certificates, clients) = (config.certificates()?, config.clients()?);
         let connecting = async {
             if config.cluster {
-                let client = ClusterClient::builder(config.nodes.clone())
+                let mut client = ClusterClient::builder(config.nodes.clone())
                     .retries(CLUSTER_RETRIES)
+                    .min_retry_wait(CLUSTER_WAIT.0)
+                    .max_retry_wait(CLUSTER_WAIT.1)
                     .connection_timeout(config.timeout)
                     .response_timeout(config.timeout)
-                    .overall_response_timeout(Some(config.timeout))
-                    .build()?;
-                return Ok(Wire::Cluster(client.get_async_connection().await?));
+                    .overall_response_timeout(Some(config.timeout));
+                if let Some(certificates) = certificates {
+                    client = client.certs(certificates);
+                }
+                return Ok(Wire::Cluster(client.build()?.get_async_connection().await?));
             }
-            let first = config.nodes.first().ok_or((DriverKind::InvalidClientConfig, "no address"))?;
-            let client = Client::open(first.clone())?;
+            let first = clients.into_iter().next();
+            let client = first.ok_or((DriverKind::InvalidClientConfig, "no address"))?;
             let settings = ConnectionManagerConfig::new()
                 .set_number_of_retries(1)
                 .set_max_delay(Duration::from_secs(1))
@@ -90,6 +98,7 @@ impl Link {
         Ok(Self {
             wire: connected.map_err(from_driver)?,
             prefix: config.prefix(),
+            nowhere: format!("{}-", config.prefix()),
             config: config.clone(),
             origin,
             closed: AtomicBool::new(false),
@@ -103,7 +112,8 @@ impl Link {
     /// The beginning of a call of `script`.
     pub(crate) fn call(&self, script: &'static Script) -> Call {
         let mut cmd = redis::cmd("EVALSHA");
-        cmd.arg(&script.hash).arg(1).arg(&self.prefix);
+        // Two keys that are never there: see the script's beginning for why.
+        cmd.arg(&script.hash).arg(2).arg(&self.prefix).arg(&self.nowhere);
         match &self.config.clock {
             Some(clock) => cmd.arg(clock.now().as_millis()),
             None => cmd.arg(""),
@@ -147,6 +157,7 @@ impl Link {
                     wire.route_command(cmd, RoutingInfo::SingleNode(node)).await
                 }
             }
+            .and_then(Value::extract_error)
         };
         let answer = tokio::time::timeout(self.config.timeout, answering).await.map_err(|_| too_late())?;
         answer.map_err(from_driver)

@@ -37,6 +37,7 @@ impl Session {
         if answer.int()? == 0 {
             return Ok(HeartbeatOutcome::Refused);
         }
+        self.hints.beat();
         let now = answer.time()?;
         let mut cancel = Vec::new();
         for id in answer.list()? {

@@ -65,7 +65,13 @@ impl Writer {
     }
 
     pub(crate) fn bytes(&mut self, value: &[u8]) -> &mut Self {
-        let n = value.len();
+        self.head_of_bytes(value.len());
+        self.bytes.extend_from_slice(value);
+        self
+    }
+
+    /// What stands before `n` bytes.
+    pub(crate) fn head_of_bytes(&mut self, n: usize) -> &mut Self {
         match (u8::try_from(n), u16::try_from(n)) {
             (Ok(n), _) if n < 32 => self.bytes.push(0xa0 | n),
             (Ok(n), _) => self.bytes.extend([0xd9, n]),
@@ -78,7 +84,6 @@ impl Writer {
                 self.bytes.extend(length(n).to_be_bytes());
             }
         }
-        self.bytes.extend_from_slice(value);
         self
     }
 

@@ -46,7 +46,9 @@ scripts! {
     LOGS = "logs";
     NODES = "nodes";
     NOW = "now";
+    OPEN = "open";
     OWNED = "owned";
+    PARK = "park";
     PRUNE_OLD = "prune_old";
     PRUNE_OWN = "prune_own";
     REAP = "reap";

@@ -1,5 +1,6 @@
 //! The store: every verb of the contract, most of them one call of one script.
 
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -55,6 +56,12 @@ pub(crate) struct Session {
     pub(crate) config: RedisConfig,
     pub(crate) cache: Cache,
     pub(crate) calendars: KnownCalendars,
+    /// Whether the last claim found jobs that this process had not seen before.
+    pub(crate) unseen: AtomicBool,
+    /// Whether the last claim came to nothing, because something had moved meanwhile.
+    pub(crate) must_hold: AtomicBool,
+    /// How many hints there were at the last claim.
+    pub(crate) hinted: AtomicU64,
     pub(crate) hints: Hints,
     pub(crate) ids: IdSource,
     /// Whether hints of other processes come in.
@@ -91,15 +98,19 @@ impl RedisStore {
             config: config.clone(),
             cache: Cache::new(),
             calendars: Mutex::new(None),
+            unseen: AtomicBool::new(true),
+            must_hold: AtomicBool::new(false),
+            hinted: AtomicU64::new(0),
             hints: hints.clone(),
             ids,
             listening: listening.clone(),
         };
+        session.check_layout().await?;
         let settings = session.settings().await?;
         settings.refuse(config.allow_eviction)?;
         settings.warn(&config.url());
         let timeout = config.timeout.min(LONGEST_WAIT_FOR_HINTS);
-        let listener = tokio::spawn(hints.listen(config, origin, ready));
+        let listener = tokio::spawn(hints.listen(config.clients()?, config, origin, ready));
         // So that hints are told from the first edit on.
         let mut listening = listening;
         let ready = tokio::time::timeout(timeout, listening.wait_for(|ready| *ready)).await;
@@ -183,8 +194,7 @@ impl Store for RedisStore {
     }
 
     async fn list_calendars(&self) -> Result<Vec<Calendar>> {
-        let (_, calendars) = during!("list_calendars", self.session.read_calendars())?;
-        Ok(calendars)
+        during!("list_calendars", self.session.list_calendars())
     }
 
     async fn list_audit(&self, query: &AuditQuery) -> Result<Vec<AuditEntry>> {

@@ -1,5 +1,9 @@
 //! The store on a Redis server, and on a Redis Cluster, passes the suite, each case in a namespace of its own.
 
+#[path = "connection/server.rs"]
+#[expect(dead_code, reason = "other tests use more of it")]
+mod server;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -100,4 +104,33 @@ async fn the_store_on_one_server_conforms() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_store_on_a_cluster_conforms() {
     run_all(&backend("redis cluster", "TEST_REDIS_CLUSTER_URL")).await.assert_passed();
+}
+
+/// The rights that the docs list are all that is needed, and the docs are what is tested.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_conforms_with_the_rights_that_the_docs_list() {
+    let server = server::Server::start(&[]);
+    let docs = include_str!("../../../docs/redis.md");
+    let line =
+        docs.lines().find(|line| line.starts_with("ACL SETUSER scheduler ")).expect("the docs list them");
+    let line = line.replace("PASSWORD", "s3cret").replace("NAMESPACE", "test-*");
+    server.command(&line.split(' ').collect::<Vec<_>>());
+    let url = server.url("scheduler:s3cret@");
+    let store =
+        RedisStore::open(RedisConfig::from_url(&url).expect("a URL").namespace("test-1").expect("a name"));
+    let checks = store.await.expect("opens").diagnose().await.expect("answers");
+    assert!(
+        checks.iter().any(|check| check.name == "hints" && check.detail.starts_with("listening")),
+        "{checks:?}"
+    );
+    run_all(&Redis { name: "redis, with limited rights", url: url.clone() }).await.assert_passed();
+    let error =
+        RedisStore::open(RedisConfig::from_url(&url).expect("a URL")).await.expect_err("another namespace");
+    assert_eq!(error.kind(), unified_scheduler_core::ErrorKind::Invalid, "{error:?}");
+    assert!(error.message().contains("right") && !format!("{error:?}").contains("s3cret"), "{error:?}");
+    // Nothing else of the server is within reach.
+    server.command(&["ACL", "SETUSER", "scheduler", "-evalsha", "-eval"]);
+    let config = RedisConfig::from_url(&url).expect("a URL").namespace("test-2").expect("a name");
+    let error = RedisStore::open(config).await.expect_err("no scripts");
+    assert_eq!(error.kind(), unified_scheduler_core::ErrorKind::Invalid, "{error:?}");
 }

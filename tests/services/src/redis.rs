@@ -24,7 +24,9 @@ pub(crate) fn recipe(place: &Place, durability: Durability, cluster: bool) -> Re
     let folder = place.folder.display().to_string();
     let mut arguments = vec!["--port", &port, "--bind", "127.0.0.1", "--dir", &folder, "--daemonize", "no"];
     arguments.extend(["--save", "", "--appendonly", append, "--appendfsync", "everysec"]);
-    arguments.extend(["--maxmemory", "1gb", "--maxmemory-policy", "noeviction"]);
+    // Writing the file anew takes a processor for a while: too much for a server that lives for minutes.
+    arguments.extend(["--auto-aof-rewrite-percentage", "0"]);
+    arguments.extend(["--maxmemory", "4gb", "--maxmemory-policy", "noeviction"]);
     if cluster {
         arguments.extend(["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"]);
         arguments.extend(["--cluster-node-timeout", "2000", "--cluster-port", &bus]);

@@ -1,6 +1,6 @@
 -- Calendars. ARGV: clock, origin, what: 'put' name text, 'delete' name, 'list'.
 local key = P .. 'calendars'
-if ARGV[3] == 'list' then return { call('GET', key .. '_n') or '0', call('HGETALL', key) } end
+if ARGV[3] == 'list' then return call('HGETALL', key) end
 local done = 1
 if ARGV[3] == 'put' then
   call('HSET', key, ARGV[4], ARGV[5])

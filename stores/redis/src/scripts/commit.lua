@@ -1,131 +1,162 @@
--- The second half of a claim: writes what was planned, job by job, where the job and what of it is open are
--- as they were when it was planned.
--- ARGV: clock, origin, node, epoch, time of the plan, number of handlers, number of jobs, handlers ..., and
--- for each job: id, state before, state after, running, queued, due, fire, handler, priority, whether to
--- cancel what runs, detail of setting it aside, number of records, and for each of those: id, row, score,
--- status, due.
+-- The second half of a claim: writes what was planned for each job that this claim still holds. Whatever
+-- changes a job, or what of it is running, ends the hold.
+-- ARGV: clock, origin, node, epoch, time of the plan, the hold, number of handlers, number of lanes,
+-- handlers ..., and for each lane: handler, priority, number of jobs; and for each of its jobs: id, state, and
+-- how many records it gets, or `s` for one that starts and was never recorded before. Then, for `s`: due (fire is
+-- the same), and the record's id, row and due. Else: due (empty: never), fire, running, queued, whether to cancel
+-- what runs, the detail of setting it aside, and for each record: id, row, due, status, whether it may have been
+-- recorded before.
+-- Answers wins: false, or for each record of the job 1 or 0.
 local node, epoch, planned_at = ARGV[3], tonumber(ARGV[4]), ARGV[5]
+local hold = ARGV[6]
 local n = alive(node, epoch)
 if not n or NOW >= n[5] then return { 0 } end
-local handlers, at = {}, 8
-for i = 1, tonumber(ARGV[6]) do
+local handlers, at = {}, 9
+for i = 1, tonumber(ARGV[7]) do
   handlers[i] = ARGV[at]
   at = at + 1
 end
 
--- First everything is read and checked.
-local jobs, ids, first_slot = {}, {}, slot(1, '')
-for i = 1, tonumber(ARGV[7]) do
-  local records, n_records = {}, tonumber(ARGV[at + 11])
-  local job = { at = at, records = records, id = ARGV[at] }
-  ids[i], jobs[i] = job.id, job
-  at = at + 12
-  for r = 1, n_records do
-    records[r] = at
-    at = at + 5
-  end
+local first_slot = slot(1, '')
+local set = {}
+local running_now = {}
+local rows, is, ended, opened = {}, { running = running_now }, {}, {}
+local wins, cancelled = {}, {}
+local key, times
+
+-- Files an execution of a job; false where the key of its job's executions holds something else.
+local function index(job, score, x, due)
+  return type(redis.pcall('ZADD', P .. 'of:' .. job, score, x, due, first_slot .. x)) == 'number'
 end
-local states = #ids > 0 and get_all(P .. 'job', ids) or {}
-local back = {}
-for i, job in ipairs(jobs) do
-  local a = job.at
-  if states[i] == ARGV[a + 1] then
-    local key = P .. 'of:' .. job.id
-    local running, queued = tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4])
-    if call('ZCOUNT', key, RUNNING, QUEUED) == running + queued
-      and (running + queued == 0 or running_of(job.id) == running) then
-      job.won = true
-      for r, p in ipairs(job.records) do
-        job[r] = not find_occurrence(job.id, ARGV[p + 4], first_slot)
-      end
-    else
-      back[#back + 1] = job
+
+local function broken(id)
+  local s = state_of(id)
+  if not s then return end
+  set_aside(id, s, 'the key of its executions holds something else', '{"reason":"a key holds something else"}')
+end
+
+local function stop_running(id, text)
+  for i = 1, #text, 17 do
+    local x = text:sub(i + 1, i + 16)
+    local h, rest = open(text:byte(i) ~= 113 and call('HGET', P .. 'x', x))
+    if h then
+      h[5] = true
+      call('HSET', P .. 'x', x, pack(h) .. rest)
+      call('SADD', stop_key(h[2], h[3]), x)
+      cancelled[#cancelled + 1] = x
     end
   end
 end
 
--- Then it is written.
-for _, job in ipairs(back) do
-  call('ZREM', P .. 'reserved', job.id)
-  ready(job.id, open(ARGV[job.at + 1]))
-end
-local set, by_due, done, lanes, opened = {}, {}, {}, {}, {}
-local rows, is, own, ended = {}, {}, {}, {}
-local wins, cancelled = {}, {}
-for i, job in ipairs(jobs) do
-  local a, id = job.at, job.id
-  if not job.won then
-    wins[i] = false
-  elseif ARGV[a + 10] ~= '' then
-    local s = open(ARGV[a + 1])
-    unfile(id, s)
-    set_aside(id, s, open(ARGV[a + 2])[6], ARGV[a + 10])
-    wins[i] = ''
-  else
-    set[#set + 1] = id
-    set[#set + 1] = ARGV[a + 2]
-    done[#done + 1] = id
-    by_due[#by_due + 1] = ARGV[a + 5] ~= '' and ARGV[a + 5] or '+inf'
-    by_due[#by_due + 1] = id
-    local handler, priority = ARGV[a + 7], ARGV[a + 8]
-    local key = lane('j', handler, priority)
-    if ARGV[a + 6] ~= '' then
-      if not lanes[key] then
-        lanes[key] = {}
-        open_lane(handler, priority)
-      end
-      table.insert(lanes[key], ARGV[a + 6])
-      table.insert(lanes[key], id)
+-- Writes the records of a job; false when what of it is open is no longer as it was planned for.
+local function write_records(id, a, handler, priority)
+  local n_records = tonumber(ARGV[a + 2])
+  local text = open_of(id)
+  local running, queued = live(text)
+  if running ~= tonumber(ARGV[a + 5]) or queued ~= tonumber(ARGV[a + 6]) then return false end
+  if ARGV[a + 7] == '1' then stop_running(id, text) end
+  local made = {}
+  for r = 1, n_records do
+    local p = a + 4 + r * 5
+    local x, status = ARGV[p], ARGV[p + 3]
+    local score = status == 'pending' and QUEUED or SETTLED
+    made[r] = '1'
+    if ARGV[p + 4] == '1' and find_occurrence(id, ARGV[p + 2], first_slot) then
+      made[r] = '0'
     else
-      call('ZREM', key, id)
-    end
-    if ARGV[a + 9] == '1' then
-      for _, x in ipairs(call('ZRANGEBYSCORE', P .. 'of:' .. id, RUNNING, RUNNING)) do
-        local h, rest = open(call('HGET', P .. 'x', x))
-        if h then
-          h[5] = true
-          call('HSET', P .. 'x', x, pack(h) .. rest)
-          call('SADD', stop_key(h[2], h[3]), x)
-          cancelled[#cancelled + 1] = x
-        end
+      index(id, score, x, ARGV[p + 2])
+      rows[#rows + 1] = x
+      rows[#rows + 1] = ARGV[p + 1]
+      is[status] = is[status] or {}
+      table.insert(is[status], '0')
+      table.insert(is[status], x)
+      if status == 'running' then
+        text = text .. 'r' .. x
+      elseif status == 'pending' then
+        text = text .. 'q' .. x
+        open_lane(handler, priority)
+        call('ZADD', lane('x', handler, priority), planned_at, x .. id)
+      else
+        ended[#ended + 1] = planned_at
+        ended[#ended + 1] = x
       end
     end
-    local made = {}
-    for r, p in ipairs(job.records) do
-      made[r] = job[r] and '1' or '0'
-      if job[r] then
-        local x, score, status = ARGV[p], ARGV[p + 2], ARGV[p + 3]
-        rows[#rows + 1] = x
-        rows[#rows + 1] = ARGV[p + 1]
-        is[status] = is[status] or {}
-        table.insert(is[status], 0)
-        table.insert(is[status], x)
-        call('ZADD', P .. 'of:' .. id, score, x)
-        call('ZADD', P .. 'due:' .. id, ARGV[p + 4], first_slot .. x)
-        if score == '1' then
-          own[#own + 1] = 0
-          own[#own + 1] = x
-        elseif score == '0' then
-          ended[#ended + 1] = planned_at
-          ended[#ended + 1] = x
-        else
-          call('ZADD', lane('x', handler, priority), planned_at, x .. id)
-          opened[key] = opened[key] or open_lane(handler, priority) or true
-        end
-      end
+  end
+  set_open(id, text)
+  return table.concat(made)
+end
+
+local function write(id, a, handler, priority)
+  local due = ARGV[a + 3]
+  local fire = due
+  if ARGV[a + 2] == 's' then
+    local x = ARGV[a + 4]
+    if not index(id, SETTLED, x, ARGV[a + 6]) then return broken(id) end
+    rows[#rows + 1] = x
+    rows[#rows + 1] = ARGV[a + 5]
+    running_now[#running_now + 1] = '0'
+    running_now[#running_now + 1] = x
+    opened[#opened + 1] = id
+    opened[#opened + 1] = 'r' .. x
+    wins[#wins] = '1'
+  else
+    if ARGV[a + 8] ~= '' then
+      local s = state_of(id)
+      unfile(id, s)
+      set_aside(id, s, open(ARGV[a + 1])[6], ARGV[a + 8])
+      wins[#wins] = ''
+      return
     end
-    wins[i] = table.concat(made)
+    local kind = call('TYPE', P .. 'of:' .. id).ok
+    if kind ~= 'zset' and kind ~= 'none' then return broken(id) end
+    local made = write_records(id, a, handler, priority)
+    if not made then return ready(id, state_of(id)) end
+    wins[#wins] = made
+    fire = ARGV[a + 4]
+  end
+  set[#set + 1] = id
+  set[#set + 1] = ARGV[a + 1]
+  if due ~= '' and fire == due then
+    -- One list does for both orders.
+    times[#times + 1] = due
+    times[#times + 1] = id
+    return
+  end
+  call('ZADD', P .. 'by_due', due ~= '' and due or '+inf', id)
+  if due == '' then
+    call('ZREM', key, id)
+  else
+    call('ZADD', key, fire, id)
   end
 end
+
+local as_planned = hold == 'moves ' .. (call('GET', P .. 'moves') or '')
+call('INCR', P .. 'moves')
+told_of_move = true
+for _ = 1, tonumber(ARGV[8]) do
+  local handler, priority, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
+  key, times = lane('j', handler, priority), {}
+  at = at + 3
+  local held = {}
+  if not as_planned and tonumber(hold) then
+    for _, id in ipairs(call('ZRANGEBYSCORE', key, hold, hold)) do held[id] = true end
+  end
+  for i = 1, count do
+    local id, place, kind = ARGV[at], at, ARGV[at + 2]
+    at = at + (kind == 's' and 7 or 9 + 5 * kind)
+    wins[#wins + 1] = false
+    if as_planned or held[id] then write(id, place, handler, priority) end
+  end
+  bulk('ZADD', key, times)
+  bulk('ZADD', P .. 'by_due', times)
+end
 bulk('HSET', P .. 'job', set)
-bulk('ZADD', P .. 'by_due', by_due)
-bulk('ZREM', P .. 'reserved', done)
-for key, list in pairs(lanes) do bulk('ZADD', key, list) end
 bulk('HSET', P .. 'x', rows)
+bulk('HSET', P .. 'open', opened)
 for status, list in pairs(is) do bulk('ZADD', P .. 'is:' .. status, list) end
 bulk('ZADD', P .. 'ended', ended)
-if #own > 0 then
-  bulk('ZADD', own_key(node, epoch), own)
+if #running_now > 0 then
+  bulk('ZADD', own_key(node, epoch), running_now)
   call('ZADD', P .. 'owners', 0, node .. '\0' .. epoch)
 end
 local more, next_at = look_ahead(lanes_of(handlers))

@@ -1,82 +1,83 @@
 -- Ends executions, each only while it runs under its owner, with all that follows.
--- ARGV: clock, origin, whether this is a reaper, number, and for each: id, node, epoch, the beginning of the
--- row as it must be (up to `cancel_requested`) and as it is to be (up to `paused`), job, status, ended, last
--- record of the row, whether it is kept, what becomes of the failures in a row, the job's last run, what
--- is rare (packed; empty for nothing), and when it started:
+-- ARGV: clock, origin, whether this is a reaper, number of executions, number of groups, and for each group of
+-- such as end alike: number, node, epoch, the beginning of the row as it must be (up to `cancel_requested`) and
+-- as it is to be (up to `paused`), status, ended, whether the row is kept, what becomes of the failures in a
+-- row, the job's last run up to and without the execution, when it started, whether there is something rare; and
+-- for each of its executions: id, job, last record of the row, and what is rare if there is (packed):
 -- 1 first log line, 2 log lines, 3 retry, 4 chained, 5 fault, 6 its detail, 7 detail of a pause, 8 due, 9 fire.
 -- Answers for each 0 refused, 1 applied, 2 applied and the job paused itself; and whether to hint; and, for a
 -- reaper, the rows.
 local reaper, count = ARGV[3] == '1', tonumber(ARGV[4])
-local ids, job_ids = {}, {}
-for c = 1, count do
-  ids[c] = ARGV[5 + (c - 1) * 14]
-  job_ids[c] = ARGV[10 + (c - 1) * 14]
+local ids, job_ids, groups = {}, {}, {}
+local at = 6
+for g = 1, tonumber(ARGV[5]) do
+  local step = ARGV[at + 11] == '1' and 4 or 3
+  local n, first = tonumber(ARGV[at]), at + 12
+  groups[g] = { at = at, n = n, first = first, step = step }
+  at = first + n * step
+  for a = first, at - 1, step do
+    ids[#ids + 1] = ARGV[a]
+    job_ids[#job_ids + 1] = ARGV[a + 1]
+  end
 end
-local rows, jobs, runs, lives = {}, {}, {}, {}
+local rows, states, opens, runs, lives = {}, {}, {}, {}, {}
 for c, row in ipairs(get_all(P .. 'x', ids)) do rows[ids[c]] = row end
-for c, state in ipairs(get_all(P .. 'job', job_ids)) do jobs[job_ids[c]] = state end
-for c, run in ipairs(get_all(P .. 'run', job_ids)) do runs[job_ids[c]] = run end
+for c, text in ipairs(get_all(P .. 'open', job_ids)) do opens[job_ids[c]] = text or '' end
 local any_waiting = call('ZCARD', P .. 'is:pending') > 0
 local hint, outcomes, told = false, {}, {}
-local x_set, is, not_running, owned, ended, run_set, by_run = {}, {}, {}, {}, {}, {}, {}
+local x_set, is, ended, run_set, by_run = {}, {}, {}, {}, {}
 
 local function follow(new, must_be_enabled)
   local h, after = open(new[2])
   local k, rest = open(after), new[3]
-  local s = open(jobs[k[1]] or call('HGET', P .. 'job', k[1]))
+  local s = state_in(states[k[1]]) or state_of(k[1])
   if s and (s[2] or not must_be_enabled) and insert_new(new[1], h, k, rest, s) then
     hint, any_waiting = true, true
   end
+end
+
+-- The failures in a row so far, from what is stored or was written by an end before this one.
+local function failures_of(job)
+  local r = open(runs[job] or call('HGET', P .. 'run', job))
+  return r and r[4] or 0
 end
 
 -- What the end means for the job; whether it has paused itself.
 local function affect(job, started, fail, run, rare)
   local s
   local function state()
-    s = s or open(jobs[job])
+    s = s or state_in(states[job]) or state_of(job)
     return s
   end
-  if rare and rare[8] and not state()[3] and not s[5] then
+  if rare and rare[8] and state() and not s[3] and not s[5] then
     unfile(job, s)
     s[3], s[4] = rare[8], rare[9]
-    jobs[job] = file(job, s)
+    states[job] = file(job, s)
     hint = true
   end
   local failures = 0
   if fail ~= 'r' then
-    local before = open(runs[job])
-    failures = before and before[4] or 0
+    failures = failures_of(job)
     if fail ~= 'k' then failures = failures + 1 end
-    if failures > 0 then
-      local r = open(run)
-      r[4] = failures
-      run = pack(r)
-    end
   end
+  run = run .. (failures == 0 and '\0' or pack(failures))
   runs[job] = run
   by_run[#by_run + 1] = started
   by_run[#by_run + 1] = job
   run_set[#run_set + 1] = job
   run_set[#run_set + 1] = run
   local most, paused = tonumber(fail:sub(2)), false
-  if most and failures >= most and state()[2] then
-    jobs[job] = change_by_scheduler(job, s, 'paused', rare[7], function(j) j[2] = false end)
+  if most and failures >= most and state() and s[2] then
+    states[job] = change_by_scheduler(job, s, 'paused', rare[7], function(j) j[2] = false end)
     paused = true
   end
-  if rare and rare[5] then jobs[job] = set_aside(job, state(), rare[5], rare[6]) end
+  if rare and rare[5] and state() then states[job] = set_aside(job, s, rare[5], rare[6]) end
   return paused
 end
 
--- The row as it ends, whether somebody called it off, and the outcome when it does not end here and now.
---
--- Most rows run as they must, and nobody has called them off: then their beginning is replaced without being
--- read. The time they started takes nine bytes, and three things that are not there yet take one each.
-local function ended_row(row, a, may_end, kept)
-  local must, becomes = ARGV[a + 3], ARGV[a + 4]
-  local n = #must
-  if may_end and row and row:byte(n + 1) == 0xcf and row:sub(1, n) == must then
-    return becomes .. row:sub(n + 13), false
-  end
+-- The row as it ends, but for its last record, whether somebody called it off, and the outcome when it does not
+-- end here and now.
+local function ended_row(row, becomes, may_end, kept)
   local h, rest = open(row)
   if not h then
     -- What a live node ran can have gone only by its own completion, so this is its repeat.
@@ -91,65 +92,109 @@ local function ended_row(row, a, may_end, kept)
   return pack(new) .. rest, h[5]
 end
 
-local last_node, last_epoch, who
-for c = 1, count do
-  local a = 5 + (c - 1) * 14
-  local id, job, status = ids[c], job_ids[c], ARGV[a + 6]
-  local kept = ARGV[a + 9] == '1'
-  if ARGV[a + 1] ~= last_node or ARGV[a + 2] ~= last_epoch then
-    last_node, last_epoch = ARGV[a + 1], ARGV[a + 2]
-    who = last_node .. '\0' .. last_epoch
-    if lives[who] == nil then
-      lives[who] = reaper or (alive(last_node, tonumber(last_epoch)) and true or false)
-      owned[who] = {}
-    end
+-- Takes an execution out of what of its job is open; answers whether the job is there.
+local function close_one(job, id)
+  local text = opens[job]
+  local there = text:find('r' .. id, 1, true)
+  if there and #text == 17 then
+    opens[job] = ''
+    return true
   end
-  local row, called_off, outcome = ended_row(rows[id], a, lives[who], kept)
-  if row then
-    outcome = 1
-    local rare = ARGV[a + 12] ~= '' and open(ARGV[a + 12]) or nil
-    not_running[#not_running + 1] = id
-    table.insert(owned[who], id)
-    if called_off then call('SREM', P .. 'stop:' .. who, id) end
-    if rare then
-      if kept then append_logs(id, rare[1], rare[2]) end
-      if rare[3] and not called_off then follow(rare[3], false) end
-      for _, link in ipairs(rare[4]) do follow(link, true) end
+  opens[job] = without(text, id)
+  return there or (not text:find('d' .. id, 1, true) and call('HEXISTS', P .. 'job', job) == 1)
+end
+
+local c = 0
+for _, group in ipairs(groups) do
+  local a = group.at
+  local node, epoch = ARGV[a + 1], ARGV[a + 2]
+  local must, becomes, status, ended_at = ARGV[a + 3], ARGV[a + 4], ARGV[a + 5], ARGV[a + 6]
+  local kept, fail, run, started = ARGV[a + 7] == '1', ARGV[a + 8], ARGV[a + 9], ARGV[a + 10]
+  local who, n_must = node .. '\0' .. epoch, #must
+  local lives_here = lives[who]
+  if not lives_here then
+    lives_here = { yes = reaper or (alive(node, tonumber(epoch)) and true or false), ids = {} }
+    lives[who] = lives_here
+  end
+  local gone = lives_here.ids
+  is[status] = is[status] or {}
+  local of_status = is[status]
+  for p = group.first, group.first + (group.n - 1) * group.step, group.step do
+    c = c + 1
+    local id, job = ARGV[p], ARGV[p + 1]
+    local rare = group.step == 4 and open(ARGV[p + 3]) or nil
+    local old, ending = rows[id], ARGV[p + 2]
+    local row, called_off, outcome
+    -- Most rows run as they must, and nobody has called them off: then their beginning is replaced without
+    -- being read. The time they started takes nine bytes, and three things that are not there yet one each.
+    -- Each new string costs the server time by its length, so that there is only one.
+    if lives_here.yes and old and old:byte(n_must + 1) == 0xcf and old:find(must, 1, true) == 1 then
+      row = becomes .. old:sub(n_must + 13) .. ending
+    else
+      row, called_off, outcome = ended_row(old, becomes, lives_here.yes, kept)
+      if row then row = row .. ending end
     end
-    if jobs[job] then
-      if affect(job, ARGV[a + 13], ARGV[a + 10], ARGV[a + 11], rare) then
+    if row then
+      outcome = 1
+      gone[#gone + 1] = id
+      local there = close_one(job, id)
+      if called_off then call('SREM', P .. 'stop:' .. who, id) end
+      if rare then
+        if kept then append_logs(id, rare[1], rare[2]) end
+        if rare[3] and not called_off then follow(rare[3], false) end
+        for _, link in ipairs(rare[4]) do follow(link, true) end
+      end
+      if there and fail == 'r' and not rare then
+        -- As most end: nothing follows for the job.
+        local last = run .. id .. '\0'
+        runs[job] = last
+        by_run[#by_run + 1] = started
+        by_run[#by_run + 1] = job
+        run_set[#run_set + 1] = job
+        run_set[#run_set + 1] = last
+      elseif there and affect(job, started, fail, run .. id, rare) then
         local h, rest = open(row)
         h[9] = true
         row = pack(h) .. rest
         outcome = 2
       end
+      if reaper then told[c] = row end
+      if kept then
+        rows[id] = row
+        x_set[#x_set + 1] = id
+        x_set[#x_set + 1] = row
+        of_status[#of_status + 1] = '0'
+        of_status[#of_status + 1] = id
+        ended[#ended + 1] = ended_at
+        ended[#ended + 1] = id
+      else
+        rows[id] = false
+        local h, rest = open(row)
+        remove(id, h, rest)
+      end
+      if any_waiting and not hint then hint = call('ZCOUNT', P .. 'of:' .. job, QUEUED, WAITING) > 0 end
     end
-    row = row .. ARGV[a + 8]
-    if reaper then told[c] = row end
-    if kept then
-      rows[id] = row
-      x_set[#x_set + 1] = id
-      x_set[#x_set + 1] = row
-      is[status] = is[status] or {}
-      table.insert(is[status], 0)
-      table.insert(is[status], id)
-      ended[#ended + 1] = ARGV[a + 7]
-      ended[#ended + 1] = id
-      call('ZADD', P .. 'of:' .. job, ENDED, id)
-    else
-      rows[id] = false
-      local h, rest = open(row)
-      remove(id, h, rest)
-    end
-    if any_waiting and not hint then hint = call('ZCOUNT', P .. 'of:' .. job, QUEUED, WAITING) > 0 end
+    outcomes[c] = outcome
+    if reaper then told[c] = told[c] or false end
   end
-  outcomes[c] = outcome
-  told[c] = told[c] or false
 end
+local close_all, still_open = {}, {}
+for job, text in pairs(opens) do
+  if text == '' then
+    close_all[#close_all + 1] = job
+  else
+    still_open[#still_open + 1] = job
+    still_open[#still_open + 1] = text
+  end
+end
+bulk('HDEL', P .. 'open', close_all)
+bulk('HSET', P .. 'open', still_open)
 bulk('HSET', P .. 'x', x_set)
-bulk('ZREM', P .. 'is:running', not_running)
 for status, list in pairs(is) do bulk('ZADD', P .. 'is:' .. status, list) end
-for name, list in pairs(owned) do bulk('ZREM', P .. 'own:' .. name, list) end
+for name, owner in pairs(lives) do
+  bulk('ZREM', P .. 'is:running', owner.ids)
+  bulk('ZREM', P .. 'own:' .. name, owner.ids)
+end
 bulk('ZADD', P .. 'ended', ended)
 bulk('HSET', P .. 'run', run_set)
 bulk('ZADD', P .. 'by_run', by_run)

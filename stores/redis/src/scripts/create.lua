@@ -9,6 +9,7 @@ local count = tonumber(ARGV[7])
 for i = 1, count do
   local a = 8 + (i - 1) * 4
   local id = ARGV[a]
+  may_change(id)
   found[i] = call('HGET', P .. 'definition', id)
   named[i] = false
   if found[i] then

@@ -2,4 +2,6 @@
 local h, rest = open(call('HGET', P .. 'x', ARGV[3]))
 local k = rest and open(rest)
 if not k then return false end
-return call('ZRANK', P .. 'due:' .. ARGV[4], slot(k[3], k[4]) .. ARGV[3])
+local key = P .. 'of:' .. ARGV[4]
+local place = call('ZRANK', key, slot(k[3], k[4]) .. ARGV[3])
+return place and place - call('ZCOUNT', key, SETTLED, WAITING)

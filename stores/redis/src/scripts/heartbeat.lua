@@ -5,6 +5,8 @@ if not n then return { 0 } end
 n[4], n[5], n[6] = NOW, NOW + tonumber(ARGV[5]), ARGV[6]
 call('HSET', P .. 'nodes', node, pack(n))
 call('ZADD', P .. 'leases', n[5], node)
+-- So that the process knows that its subscription lives, and need not ask.
+call('PUBLISH', P .. 'hints:' .. ARGV[2], '')
 local overdue = call('ZCOUNT', P .. 'leases', '-inf', NOW) > 0
 for _, owner in ipairs(call('ZRANGE', P .. 'owners', 0, -1)) do
   local at = owner:find('\0', 1, true)

@@ -11,12 +11,12 @@ local function add_execution(id, row, lines)
     call('HSET', P .. 'x', id, row)
     call('ZADD', P .. 'is:' .. h[1], 0, id)
     call('ZADD', P .. 'ended', h[7] or k[6], id)
-    call('ZADD', P .. 'of:' .. k[1], ENDED, id)
-    call('ZADD', P .. 'due:' .. k[1], k[2], slot(k[3], k[4]) .. id)
+    call('ZADD', P .. 'of:' .. k[1], SETTLED, id, k[2], slot(k[3], k[4]) .. id)
     if k[7] then call('ZADD', P .. 'roots', 0, k[7] .. id) end
   else
     insert_pending(id, h, k, rest)
   end
+  note_recorded(k[1], k, state_of(k[1]))
   append_logs(id, 0, (open(lines)))
   added = added + 1
 end

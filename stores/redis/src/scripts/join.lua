@@ -1,4 +1,5 @@
 -- Enters a node. ARGV: clock, origin, node, ttl, info.
+mark_format()
 forget_nodes()
 local epoch = call('INCR', P .. 'epoch')
 local until_ = NOW + tonumber(ARGV[4])

@@ -70,11 +70,13 @@ end
 
 local place
 if sort == 'due' then
-  local key = P .. 'due:' .. job
-  place = tonumber(cursor) or (since and call('ZCOUNT', key, '-inf', '(' .. since)) or 0
-  local high = till and call('ZCOUNT', key, '-inf', '(' .. till) or call('ZCARD', key)
+  -- In the job's set the places by id come before those by due time.
+  local key = P .. 'of:' .. job
+  local by_id, after_ids = call('ZCOUNT', key, SETTLED, WAITING), '(' .. WAITING
+  place = tonumber(cursor) or (since and call('ZCOUNT', key, after_ids, '(' .. since)) or 0
+  local high = till and call('ZCOUNT', key, after_ids, '(' .. till) or call('ZCARD', key) - by_id
   cursor = ''
-  source(key, place, high - 1)
+  source(key, by_id + place, by_id + high - 1)
 elseif root ~= '' then
   local list = { root }
   for _, m in ipairs(call('ZRANGEBYLEX', P .. 'roots', '[' .. root, '+')) do
@@ -90,7 +92,7 @@ elseif root ~= '' then
   end
 elseif job then
   local key, low = P .. 'of:' .. job, 0
-  for score = ENDED, WAITING do
+  for _, score in ipairs({ SETTLED, QUEUED, WAITING }) do
     local n = call('ZCOUNT', key, score, score)
     if n > 0 then source(key, low, low + n - 1) end
     low = low + n

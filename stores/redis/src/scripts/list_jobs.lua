@@ -11,8 +11,13 @@ for i = 11, #ARGV do
 end
 
 local function check(id)
-  local s = open(call('HGET', P .. 'job', id))
-  if not s then return end
+  local s = state_of(id)
+  if not s then
+    -- One that can't be read is shown as what it is: faulty, and not enabled.
+    local fits = any and ARGV[8] ~= '1' and ARGV[9] ~= '0' and call('HEXISTS', P .. 'job', id) == 1
+    if fits then found[#found + 1] = id end
+    return
+  end
   if (any or handlers[s[10]]) and (ARGV[8] == '' or (ARGV[8] == '1') == s[2])
     and (ARGV[9] == '' or (ARGV[9] == '1') == (s[6] and true)) then
     found[#found + 1] = id

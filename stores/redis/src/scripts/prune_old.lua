@@ -9,7 +9,7 @@ for _, id in ipairs(ids) do
   if gone == limit then return { gone, offset, false } end
   local h, rest = open(call('HGET', P .. 'x', id))
   local k = rest and open(rest)
-  local s = k and open(call('HGET', P .. 'job', k[1]))
+  local s = k and state_of(k[1])
   if not k or (s and s[14]) then
     offset = offset + 1
   else

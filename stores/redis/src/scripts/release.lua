@@ -11,7 +11,14 @@ for i = 5, #ARGV do
     h[1], h[2], h[3], h[5], h[6] = 'pending', false, 0, false, false
     call('HSET', P .. 'x', id, pack(h) .. rest)
     call('ZADD', P .. 'is:pending', 0, id)
-    call('ZADD', P .. 'of:' .. k[1], pending_score(k), id)
+    local score = pending_score(k)
+    call('ZADD', P .. 'of:' .. k[1], score, id)
+    close(k[1], id)
+    if score == QUEUED then
+      add_open(k[1], 'q', id)
+      local s = state_of(k[1])
+      if s then ready(k[1], s) end
+    end
     open_lane(h[10], h[11])
     call('ZADD', lane('x', h[10], h[11]), h[12], id .. k[1])
   end

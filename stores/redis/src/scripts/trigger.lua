@@ -17,10 +17,12 @@ if ARGV[6] ~= '-' then
   if row then return { 2, row, seen } end
   k[8] = ARGV[6]:sub(2)
 end
-local s = open(call('HGET', P .. 'job', job))
+local s = state_of(job)
 if not s then return { 0 } end
 if ARGV[7] == '1' then
-  local first = call('ZRANGEBYSCORE', P .. 'of:' .. job, RUNNING, WAITING, 'LIMIT', 0, 1)[1]
+  local text = open_of(job)
+  local first = text ~= '' and text:sub(2, 17)
+    or call('ZRANGEBYSCORE', P .. 'of:' .. job, QUEUED, WAITING, 'LIMIT', 0, 1)[1]
   if first then return { 3, first } end
 end
 local seen = find_occurrence(job, k[2], slot(k[3], k[4]))

@@ -2,7 +2,7 @@
 -- as it is), whether a name must be free, whether failures are forgotten, actor, action.
 -- Answers {0} no such job, {1, job ...} stale, {2, id} name taken, {3, job ...} done.
 local id = ARGV[3]
-local s = open(call('HGET', P .. 'job', id))
+local s = state_of(id)
 if not s then return { 0 } end
 local function job()
   return { call('HGET', P .. 'job', id), call('HGET', P .. 'run', id), call('HGET', P .. 'definition', id) }
@@ -20,6 +20,7 @@ if ARGV[7] == '1' and name ~= s[13] then
     if other ~= id then return { 2, other } end
   end
 end
+may_change(id)
 unfile(id, s)
 local due_before, old_name, old_handler, old_priority = s[3], s[13], s[10], s[11]
 for _, edit in ipairs(edits) do s[edit[1]] = edit[2] end

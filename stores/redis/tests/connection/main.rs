@@ -1,18 +1,26 @@
 //! What the store says and does when the server is not as it should be.
 
+mod bad_data;
+mod cluster;
 mod halves;
 mod server;
+mod settings;
+mod tls;
+mod trips;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use unified_scheduler_core::plan::EnginePlanner;
+use unified_scheduler_core::settle::{Ending, settle};
 use unified_scheduler_core::store::{
-    CheckLevel, ClaimOutcome, ClaimRequest, CreateJobs, CreateOutcome, ExecutionQuery, JobQuery, JoinRequest,
-    NodeInfo, NodeRef, ReapRequest, Store,
+    ClaimBatch, ClaimOutcome, ClaimRequest, Claimed, CompleteOutcome, CompleteRequest, CreateJobs,
+    CreateOutcome, JoinRequest, NodeInfo, NodeRef, Store,
 };
-use unified_scheduler_core::{ErrorKind, IdSource, Job, JobDefinition, NodeId, Result, Schedule, Timestamp};
+use unified_scheduler_core::{
+    ErrorKind, IdSource, Job, JobDefinition, NodeId, Result, Schedule, Status, Timestamp,
+};
 use unified_scheduler_redis::{RedisConfig, RedisStore};
 
 use crate::server::{Server, free_port};
@@ -25,6 +33,70 @@ async fn create(store: &dyn Store, name: &str) -> Result<CreateOutcome> {
     let definition = JobDefinition::new(name, "work", Schedule::manual());
     let job = Job::new(name.into(), definition, Timestamp::from_millis(1_700_000_000_000));
     store.create_jobs(CreateJobs { jobs: vec![job], unique_names: true, actor: "tester".to_owned() }).await
+}
+
+/// Asks until the answer is as it should be.
+pub(crate) fn until<T: std::fmt::Debug>(mut ask: impl FnMut() -> T, is_right: impl Fn(&T) -> bool) -> T {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let answer = ask();
+        if is_right(&answer) {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "still {answer:?}");
+        std::thread::yield_now();
+    }
+}
+
+/// A job that is due every minute, for the first time at `first`.
+pub(crate) fn job(name: &str, first: Timestamp) -> Job {
+    let definition = JobDefinition::new(name, "work", Schedule::every(Duration::from_secs(60)));
+    Job::new(name.into(), definition, first)
+}
+
+pub(crate) async fn store_jobs(store: &dyn Store, jobs: Vec<Job>) {
+    let request = CreateJobs { jobs, unique_names: true, actor: "tester".to_owned() };
+    assert_eq!(store.create_jobs(request).await.expect("stored"), CreateOutcome::Created);
+}
+
+/// A node that claims the jobs made by [`job`], and ends what it claims.
+pub(crate) struct Worker {
+    pub(crate) node: NodeRef,
+    pub(crate) planner: EnginePlanner,
+    ids: Arc<IdSource>,
+}
+
+impl Worker {
+    pub(crate) async fn join(store: &dyn Store) -> Self {
+        let id = NodeId::from("node");
+        let request =
+            JoinRequest { id: id.clone(), ttl: Duration::from_secs(600), info: NodeInfo::default() };
+        let node = NodeRef { id, epoch: store.join(request).await.expect("joins").epoch };
+        let ids = Arc::new(IdSource::new());
+        Self { node, planner: EnginePlanner::new(Arc::clone(&ids)), ids }
+    }
+
+    pub(crate) async fn claim(&self, store: &dyn Store, limit: usize) -> Result<ClaimBatch> {
+        let handlers = BTreeSet::from(["work".to_owned()]);
+        let request = ClaimRequest { node: &self.node, handlers: &handlers, limit };
+        match store.claim(request, &self.planner).await? {
+            ClaimOutcome::Claimed(batch) => Ok(*batch),
+            ClaimOutcome::Refused => panic!("refused"),
+        }
+    }
+
+    pub(crate) async fn complete(
+        &self,
+        store: &dyn Store,
+        claimed: &[Claimed],
+    ) -> Result<Vec<CompleteOutcome>> {
+        let ended = |c: &Claimed| {
+            let ending = Ending::new(Status::Success, c.execution.created_at);
+            settle(Some(&c.job), &c.execution, ending, &self.ids)
+        };
+        let completions: Vec<_> = claimed.iter().map(ended).collect();
+        store.complete(CompleteRequest { node: &self.node, completions: &completions }).await
+    }
 }
 
 #[tokio::test]
@@ -48,17 +120,6 @@ async fn a_server_that_is_not_there_is_unavailable() {
     let url = format!("redis-cluster://:secret@127.0.0.1:{}", free_port());
     let error = open(&url).await.expect_err("nobody there");
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
-}
-
-#[tokio::test]
-async fn a_server_that_evicts_keys_is_refused_unless_that_is_accepted() {
-    let server = Server::start(&["--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru"]);
-    let error = open(&server.url("")).await.expect_err("it evicts");
-    assert_eq!(error.kind(), ErrorKind::Invalid);
-    assert!(error.message().contains("noeviction"), "{error}");
-    let store = open(&format!("{}?allow_eviction=true", server.url(""))).await.expect("accepted");
-    let checks = store.diagnose().await.expect("answers");
-    assert!(checks.iter().any(|check| check.name == "memory" && check.level == CheckLevel::Failed));
 }
 
 #[tokio::test]
@@ -125,46 +186,6 @@ async fn tls_with_a_server_that_has_none_is_an_error() {
 }
 
 #[tokio::test]
-async fn forgotten_scripts_are_brought_again() {
-    let server = Server::start(&[]);
-    let store = open(&server.url("")).await.expect("opens");
-    assert_eq!(create(&store, "one").await.expect("stored"), CreateOutcome::Created);
-    server.command(&["SCRIPT", "FLUSH"]);
-    assert_eq!(create(&store, "two").await.expect("stored"), CreateOutcome::Created);
-    assert_eq!(store.counts().await.expect("answers").jobs, 2);
-}
-
-#[tokio::test]
-async fn full_memory_refuses_a_call_and_changes_nothing() {
-    let server = Server::start(&["--maxmemory-policy", "noeviction"]);
-    let store = open(&server.url("")).await.expect("opens");
-    server.command(&["CONFIG", "SET", "maxmemory", "1"]);
-    let error = create(&store, "one").await.expect_err("no memory");
-    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
-    assert!(error.message().contains("maxmemory"), "{error}");
-    assert_eq!(store.counts().await.expect("reads go on").jobs, 0);
-    server.command(&["CONFIG", "SET", "maxmemory", "0"]);
-    assert_eq!(create(&store, "one").await.expect("stored"), CreateOutcome::Created);
-}
-
-#[tokio::test]
-async fn a_replica_is_unavailable_and_told() {
-    let primary = Server::start(&[]);
-    let replica = Server::start(&[]);
-    let port = primary.port.to_string();
-    replica.command(&["REPLICAOF", "127.0.0.1", &port]);
-    let store = open(&replica.url("")).await.expect("opens, to be able to tell");
-    let join = JoinRequest { id: "node".into(), ttl: Duration::from_secs(9), info: NodeInfo::default() };
-    let error = store.join(join).await.expect_err("takes no writes");
-    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
-    let checks = store.diagnose().await.expect("answers");
-    assert!(
-        checks.iter().any(|check| check.name == "role" && check.level == CheckLevel::Failed),
-        "{checks:?}"
-    );
-}
-
-#[tokio::test]
 async fn namespaces_on_one_server_share_nothing() {
     let server = Server::start(&[]);
     let one = open(&server.url("")).await.expect("opens");
@@ -172,43 +193,4 @@ async fn namespaces_on_one_server_share_nothing() {
     assert_eq!(create(&one, "same").await.expect("stored"), CreateOutcome::Created);
     assert_eq!(two.counts().await.expect("answers").jobs, 0);
     assert_eq!(create(&two, "same").await.expect("stored"), CreateOutcome::Created);
-}
-
-#[tokio::test]
-async fn definitions_and_rows_that_can_not_be_read_stop_nobody() {
-    let server = Server::start(&[]);
-    let store = open(&server.url("")).await.expect("opens");
-    let now = store.now().await.expect("answers");
-    let job = |name: &str| {
-        let definition = JobDefinition::new(name, "work", Schedule::every(Duration::from_secs(60)));
-        Job::new(name.into(), definition, now)
-    };
-    let jobs = vec![job("broken"), job("good")];
-    let request = CreateJobs { jobs, unique_names: true, actor: "tester".to_owned() };
-    assert_eq!(store.create_jobs(request).await.expect("stored"), CreateOutcome::Created);
-    server.command(&["HSET", "{us:default}:definition", "broken", "\u{1}nonsense"]);
-    let id = NodeId::from("node");
-    let request = JoinRequest { id: id.clone(), ttl: Duration::from_secs(60), info: NodeInfo::default() };
-    let node = NodeRef { id, epoch: store.join(request).await.expect("joins").epoch };
-    let handlers = BTreeSet::from(["work".to_owned()]);
-    let planner = EnginePlanner::new(Arc::new(IdSource::new()));
-    let request = ClaimRequest { node: &node, handlers: &handlers, limit: 10 };
-    let ClaimOutcome::Claimed(batch) = store.claim(request, &planner).await.expect("claims") else {
-        panic!("refused")
-    };
-    assert_eq!(batch.claimed.len(), 1, "the other one runs");
-    assert_eq!(batch.set_aside.len(), 1);
-    let listed = store.list_jobs(&JobQuery::default()).await.expect("lists").items;
-    assert!(listed.iter().any(|job| job.id.as_str() == "broken" && job.fault.is_some()), "{listed:?}");
-    let id = batch.claimed[0].execution.id;
-    let client = redis::Client::open(server.url("")).expect("a URL");
-    let mut link = client.get_connection().expect("a connection");
-    let key = &id.as_uuid().as_bytes()[..];
-    redis::cmd("HSET").arg("{us:default}:x").arg(key).arg("?").exec(&mut link).expect("written");
-    assert!(store.get_execution(&id).await.is_err_and(|e| e.kind() == ErrorKind::Corrupt));
-    assert!(store.list_executions(&ExecutionQuery::default()).await.expect("lists").items.is_empty());
-    assert!(store.owned(&node).await.expect("answers").is_empty());
-    store.leave(&node).await.expect("leaves");
-    let reap = ReapRequest { grace: Duration::ZERO, limit: 10 };
-    assert!(store.reap(reap, &planner).await.expect("reaps").ended.is_empty());
 }

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 pub(crate) struct Server {
     pub(crate) port: u16,
     process: Child,
-    settings: Vec<&'static str>,
+    settings: Vec<String>,
     folder: TempDir,
 }
 
@@ -20,7 +20,7 @@ pub(crate) fn free_port() -> u16 {
     listener.local_addr().expect("bound above").port()
 }
 
-fn spawn(port: u16, folder: &Path, settings: &[&str]) -> Child {
+fn spawn(port: u16, folder: &Path, settings: &[String]) -> Child {
     Command::new("redis-server")
         .args(["--bind", "127.0.0.1", "--save", "", "--port"])
         .arg(port.to_string())
@@ -33,11 +33,12 @@ fn spawn(port: u16, folder: &Path, settings: &[&str]) -> Child {
 }
 
 impl Server {
-    pub(crate) fn start(settings: &[&'static str]) -> Self {
+    pub(crate) fn start(settings: &[&str]) -> Self {
+        let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
         let folder = tempfile::tempdir().expect("a folder");
         let port = free_port();
-        let server =
-            Self { port, process: spawn(port, folder.path(), settings), settings: settings.to_vec(), folder };
+        let process = spawn(port, folder.path(), &settings);
+        let server = Self { port, process, settings, folder };
         server.wait();
         server
     }
@@ -71,13 +72,32 @@ impl Server {
     }
 
     pub(crate) fn command(&self, words: &[&str]) {
+        self.ask::<redis::Value>(words);
+    }
+
+    /// What the server answers to a command.
+    pub(crate) fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         let client = redis::Client::open(self.url("")).expect("a URL");
         let mut link = client.get_connection().expect("a connection");
         let mut cmd = redis::cmd(words[0]);
         for word in &words[1..] {
             cmd.arg(word);
         }
-        cmd.exec(&mut link).expect("the server takes the command");
+        cmd.query(&mut link).expect("the server takes the command")
+    }
+
+    /// Sets a field of a hash to these bytes.
+    pub(crate) fn hset(&self, key: &str, field: &[u8], value: &[u8]) {
+        let client = redis::Client::open(self.url("")).expect("a URL");
+        let mut link = client.get_connection().expect("a connection");
+        redis::cmd("HSET").arg(key).arg(field).arg(value).exec(&mut link).expect("written");
+    }
+
+    /// How often each command was called since the last `CONFIG RESETSTAT`, scripts' own calls included.
+    pub(crate) fn calls(&self, command: &str) -> u64 {
+        let info: String = self.ask(&["INFO", "commandstats"]);
+        let line = info.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+        line.and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or(0)
     }
 }
 
