@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::Clock;
-use crate::execution::Status;
+use crate::execution::{Execution, Status};
 use crate::fixture::{Fixture, HANDLER, MINUTE, START, at, definition};
 use crate::handler::{HandlerError, Outcome};
+use crate::job::EndReason;
 use crate::policy::Misfire;
 use crate::schedule::Schedule;
 use crate::store::{AuditQuery, ExecutionQuery};
