@@ -91,8 +91,9 @@ async fn work_off(store: &Arc<dyn Store>) -> Result<(), Failure> {
 
 /// The bytes that the server has in use.
 async fn used(plot: &Plot) -> Result<i64, Failure> {
-    let mut link = redis::Client::open(plot.server_url.as_str())?.get_multiplexed_async_connection().await?;
-    let info: String = redis::cmd("INFO").arg("memory").query_async(&mut link).await?;
+    let mut client =
+        redis::Client::open(plot.server_url.as_str())?.get_multiplexed_async_connection().await?;
+    let info: String = redis::cmd("INFO").arg("memory").query_async(&mut client).await?;
     let line = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
     Ok(line.ok_or("the server does not tell what it uses")?.trim().parse()?)
 }

@@ -1,6 +1,7 @@
 //! MongoDB: one update gives a batch of due jobs a token of its owner and moves them on (the next due time is
 //! computed in the pipeline), one find reads them, one insert writes their executions; one update for each
-//! collection completes them. The executions are copies of what the store writes.
+//! collection completes them. The fields and the indexes are those of the store, so what is left behind is
+//! what the store leaves; the executions are copies of what the store writes.
 
 use async_trait::async_trait;
 use bson::oid::ObjectId;
@@ -11,6 +12,7 @@ use mongodb::{Client, Collection};
 use super::ByHand;
 use crate::Failure;
 use crate::ground::Plot;
+use crate::jobs::HANDLER;
 
 pub(super) struct Mongodb {
     jobs: Collection<Document>,
@@ -32,38 +34,52 @@ impl Mongodb {
     }
 }
 
+/// One server has one journal, so the next write waits for both.
+fn with_the_next() -> WriteConcern {
+    WriteConcern::builder().w(Acknowledgment::Nodes(1)).build()
+}
+
 #[async_trait]
 impl ByHand for Mongodb {
     async fn batch(&mut self, now: i64, size: usize) -> Result<usize, Failure> {
         let now = DateTime::from_millis(now);
         let token = ObjectId::new();
-        let due = doc! { "enabled": true, "nextRunAt": { "$lte": now } };
-        let limit = i64::try_from(size)?;
-        let mut found = self.jobs.find(due).sort(doc! { "nextRunAt": 1 }).limit(limit);
-        found = found.projection(doc! { "_id": 1 });
-        let mut cursor = found.await?;
         let mut ids: Vec<Bson> = Vec::with_capacity(size);
+        let due = doc! { "unified_scheduler.handler": HANDLER, "unified_scheduler.fire": { "$lte": now } };
+        let order = doc! { "unified_scheduler.priority": -1, "unified_scheduler.fire": 1 };
+        let found = self.jobs.find(due).sort(order).limit(i64::try_from(size)?);
+        let mut cursor = found.projection(doc! { "_id": 1 }).batch_size(u32::try_from(size + 1)?).await?;
         while cursor.advance().await? {
             ids.extend(cursor.deserialize_current()?.remove("_id"));
         }
         if ids.is_empty() {
             return Ok(0);
         }
-        let next = doc! { "$add": ["$nextRunAt", 86_400_000_i64] };
-        let claim = vec![doc! { "$set": { "unified_scheduler.token": token, "nextRunAt": next } }];
-        let mine = doc! { "_id": { "$in": &ids }, "nextRunAt": { "$lte": now } };
-        self.jobs.update_many(mine, claim).await?;
-        let mut won =
-            self.jobs.find(doc! { "_id": { "$in": &ids }, "unified_scheduler.token": token }).await?;
+        let by_id = doc! { "_id": 1 };
+        let next = doc! { "$add": ["$unified_scheduler.fire", 86_400_000_i64] };
+        let one_more = |field: &str| doc! { "$add": [field, 1_i64] };
+        let claim = vec![doc! { "$set": { "unified_scheduler": {
+            "token": token, "due": next.clone(), "fire_at": next.clone(), "fire": next,
+            "fired": one_more("$unified_scheduler.fired"), "rev": one_more("$unified_scheduler.rev"),
+        } } }];
+        let mine = doc! { "_id": { "$in": &ids }, "unified_scheduler.fire": { "$lte": now } };
+        self.jobs
+            .update_many(mine, claim)
+            .hint(mongodb::options::Hint::Keys(by_id.clone()))
+            .write_concern(with_the_next())
+            .await?;
+        let won = doc! { "_id": { "$in": &ids }, "unified_scheduler.token": token };
+        let mut won = self.jobs.find(won).batch_size(u32::try_from(size + 1)?).await?;
         let mut rows = Vec::with_capacity(ids.len());
         let mut jobs: Vec<Bson> = Vec::with_capacity(ids.len());
         while won.advance().await? {
             let job = won.deserialize_current()?;
             let id = job.get("_id").cloned().unwrap_or(Bson::Null);
+            let due = job.get_document("unified_scheduler").ok().and_then(|own| own.get("due").cloned());
             let mut row = self.model.clone();
             row.insert("_id", ObjectId::new());
             row.insert("job_id", id.clone());
-            row.insert("scheduled_for", job.get("nextRunAt").cloned().unwrap_or(Bson::Null));
+            row.insert("scheduled_for", due.unwrap_or(Bson::Null));
             row.insert("status", "running");
             row.insert("completed_at", Bson::Null);
             rows.push(row);
@@ -77,9 +93,17 @@ impl ByHand for Mongodb {
         let ended = doc! { "$set": { "status": "success", "completed_at": now, "duration_seconds": 0.001 } };
         self.executions
             .update_many(doc! { "_id": { "$in": executions }, "status": "running" }, ended)
+            .hint(mongodb::options::Hint::Keys(by_id.clone()))
+            .write_concern(with_the_next())
             .await?;
-        let ran = doc! { "$set": { "lastRunAt": now, "lastStatus": "success" } };
-        self.jobs.update_many(doc! { "_id": { "$in": &jobs } }, ran).await?;
+        let ran = doc! {
+            "$set": { "lastRunAt": now, "lastStatus": "success", "unified_scheduler.last": token.to_hex() },
+            "$inc": { "unified_scheduler.rev": 1_i64 },
+        };
+        self.jobs
+            .update_many(doc! { "_id": { "$in": &jobs } }, ran)
+            .hint(mongodb::options::Hint::Keys(by_id))
+            .await?;
         Ok(rows.len())
     }
 }

@@ -1,7 +1,8 @@
 //! The database as the verbs use it: collections by their names, batches of writes as one command each,
 //! and the store's clock.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bson::{Bson, Document, RawArrayBuf, RawDocumentBuf, doc};
@@ -13,6 +14,8 @@ use unified_scheduler_core::{Error, ErrorKind, Timestamp};
 
 use crate::cache::Cache;
 use crate::error::{DUPLICATE_KEY, Step, of_code};
+use crate::queries::board::Board;
+use crate::queries::nodes::Beating;
 use crate::value::{count, time};
 
 /// The names of the collections.
@@ -63,6 +66,10 @@ pub(crate) enum Durability {
     Full,
     /// When the primary has it: for what is done again where it was lost.
     Light,
+    /// Along with the next full write of the same call: one server writes one journal, in order, so the
+    /// second wait is one for both. Between two members of a replica set there is no such order when the
+    /// primary changes, so there it is full. Whoever uses it asks [`Db::must_look_again`] in the end.
+    Next,
 }
 
 /// What a batch of writes came to.
@@ -72,6 +79,18 @@ pub(crate) struct Written {
     pub(crate) n: u64,
     /// Whether a key was there already.
     pub(crate) duplicates: bool,
+    /// The statements that their document does not take, by number, and why; in a lenient write.
+    pub(crate) refused: Vec<(usize, Error)>,
+}
+
+impl Written {
+    /// An error where a statement was refused.
+    fn whole(mut self) -> Step<Self> {
+        match self.refused.pop() {
+            Some((_, error)) => Err(error.into()),
+            None => Ok(self),
+        }
+    }
 }
 
 /// Statements in one command, at most, and their bytes; the server takes 100,000 and 16 MB.
@@ -87,11 +106,66 @@ pub(crate) struct Db {
     pub(crate) clock: Option<Arc<dyn Clock>>,
     pub(crate) cache: Cache,
     pub(crate) deadline: Duration,
+    pub(crate) beating: Beating,
+    pub(crate) seen: Seen,
+    /// Whether there is a replica set.
+    pub(crate) replicated: bool,
+}
+
+/// What the board showed last.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// The store's clock, and when it was asked for.
+    clock: Mutex<Option<(Timestamp, Instant)>>,
+    strangers: AtomicBool,
+    /// The epochs of all nodes, the eldest first.
+    living: Mutex<Vec<i64>>,
+    /// For how many claims more this node leaves to others what is theirs, because some of what it wanted
+    /// to claim was claimed by others first.
+    contended: AtomicU32,
+}
+
+impl Seen {
+    /// Whether other programs are known to write jobs here.
+    pub(crate) fn strangers(&self) -> bool {
+        self.strangers.load(Ordering::Relaxed)
+    }
+
+    /// The epoch of the node that has lived longest.
+    pub(crate) fn eldest(&self) -> i64 {
+        let living = self.living.lock().unwrap_or_else(PoisonError::into_inner);
+        living.first().copied().unwrap_or_default()
+    }
+
+    /// Others were faster than a claim of this node.
+    pub(crate) fn contend(&self) {
+        const CLAIMS: u32 = 16;
+        self.contended.store(CLAIMS, Ordering::Relaxed);
+    }
+
+    /// The share of this node, where nodes are in one another's way: of so many, which.
+    pub(crate) fn share(&self, epoch: i64) -> Option<(i64, i64)> {
+        const MOST: i64 = 8;
+        let left = self.contended.load(Ordering::Relaxed).checked_sub(1)?;
+        self.contended.store(left, Ordering::Relaxed);
+        let living = self.living.lock().unwrap_or_else(PoisonError::into_inner);
+        let shares = i64::try_from(living.len()).map_or(MOST, |n| n.min(MOST));
+        let rank = i64::try_from(living.iter().position(|it| *it == epoch)?).ok()?;
+        (shares > 1).then(|| (shares, rank % shares))
+    }
 }
 
 impl Db {
     pub(crate) fn collection(&self, name: &str) -> Collection<Document> {
         self.database.collection(name)
+    }
+
+    /// Whether a write that was to be durable along with the next one may have been lost in between: the
+    /// server may have crashed, and be back, since it was sent at this instant. No server is that fast in
+    /// less time.
+    pub(crate) fn must_look_again(&self, sent: Instant) -> bool {
+        const FASTEST_RESTART: Duration = Duration::from_millis(250);
+        !self.replicated && sent.elapsed() > FASTEST_RESTART
     }
 
     /// The store's clock.
@@ -104,6 +178,25 @@ impl Db {
             .ok_or_else(|| Error::new(ErrorKind::Corrupt, "the server does not tell its time"))?)
     }
 
+    /// The store's clock, by what the board showed last: near enough to ask with, when the answer says
+    /// what it really was.
+    pub(crate) async fn about_now(&self) -> Step<Timestamp> {
+        let known = *self.seen.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.filter(|_| self.clock.is_none()) {
+            Some((then, asked)) => Ok(then.saturating_add(asked.elapsed())),
+            None => self.now().await,
+        }
+    }
+
+    /// Takes note of what the board shows, which was asked for at this instant.
+    pub(crate) fn saw(&self, board: &Board, asked: Instant) {
+        *self.seen.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some((board.now, asked));
+        self.seen.strangers.fetch_or(board.strangers, Ordering::Relaxed);
+        let mut living = board.living();
+        living.sort_unstable();
+        *self.seen.living.lock().unwrap_or_else(PoisonError::into_inner) = living;
+    }
+
     /// The store's clock inside a command.
     pub(crate) fn now_in_command(&self) -> Bson {
         match &self.clock {
@@ -114,6 +207,16 @@ impl Db {
 
     /// Updates, each with its filter `q` and its change `u`, in order.
     pub(crate) async fn update(
+        &self,
+        collection: &str,
+        updates: Vec<Document>,
+        how: Durability,
+    ) -> Step<Written> {
+        self.update_leniently(collection, updates, how).await?.whole()
+    }
+
+    /// The same; what a document does not take harms no other.
+    pub(crate) async fn update_leniently(
         &self,
         collection: &str,
         mut updates: Vec<Document>,
@@ -135,13 +238,14 @@ impl Db {
         docs: Vec<Document>,
         how: Durability,
     ) -> Step<Written> {
-        self.write(("insert", "documents"), collection, docs, how).await
+        self.write(("insert", "documents"), collection, docs, how).await?.whole()
     }
 
     /// Removes every document that fits.
     pub(crate) async fn delete(&self, collection: &str, filter: Document) -> Step<u64> {
         let delete = vec![doc! { "q": filter, "limit": 0 }];
-        Ok(self.write(("delete", "deletes"), collection, delete, Durability::Full).await?.n)
+        let deleted = self.write(("delete", "deletes"), collection, delete, Durability::Full).await?;
+        Ok(deleted.whole()?.n)
     }
 
     async fn write(
@@ -153,21 +257,21 @@ impl Db {
     ) -> Step<Written> {
         let mut written = Written::default();
         let mut batch = RawArrayBuf::new();
-        let (mut len, mut bytes) = (0, 0);
+        let (mut len, mut bytes, mut begin) = (0, 0, 0);
         for statement in statements {
             let raw = RawDocumentBuf::try_from(&statement)?;
             let size = raw.as_bytes().len();
             if len > 0 && (len == STATEMENTS || bytes + size > BYTES) {
                 let full = std::mem::replace(&mut batch, RawArrayBuf::new());
-                self.send((verb, list), collection, full, how, &mut written).await?;
-                (len, bytes) = (0, 0);
+                self.send((verb, list), collection, full, how, begin, &mut written).await?;
+                (len, bytes, begin) = (0, 0, begin + len);
             }
             batch.push(raw);
             len += 1;
             bytes += size;
         }
         if len > 0 {
-            self.send((verb, list), collection, batch, how, &mut written).await?;
+            self.send((verb, list), collection, batch, how, begin, &mut written).await?;
         }
         Ok(written)
     }
@@ -178,17 +282,17 @@ impl Db {
         collection: &str,
         statements: RawArrayBuf,
         how: Durability,
+        begin: usize,
         written: &mut Written,
     ) -> Step<()> {
         let wait = i32::try_from(self.deadline.as_millis()).unwrap_or(i32::MAX);
         let mut concern = RawDocumentBuf::new();
-        match how {
-            Durability::Full => {
-                concern.append(bson::cstr!("w"), "majority");
-                concern.append(bson::cstr!("j"), true);
-                concern.append(bson::cstr!("wtimeout"), wait);
-            }
-            Durability::Light => concern.append(bson::cstr!("w"), 1),
+        if how == Durability::Full || (how == Durability::Next && self.replicated) {
+            concern.append(bson::cstr!("w"), "majority");
+            concern.append(bson::cstr!("j"), true);
+            concern.append(bson::cstr!("wtimeout"), wait);
+        } else {
+            concern.append(bson::cstr!("w"), 1);
         }
         let mut command = RawDocumentBuf::new();
         command.append(bson::raw::CString::try_from(verb)?, collection);
@@ -204,7 +308,11 @@ impl Db {
                 written.duplicates = true;
                 continue;
             }
-            return Err(of_code(code, crate::value::text(error, "errmsg").unwrap_or_default()).into());
+            let refusal = of_code(code, crate::value::text(error, "errmsg").unwrap_or_default());
+            if refusal.kind() != ErrorKind::Invalid {
+                return Err(refusal.into());
+            }
+            written.refused.push((begin + count::<usize>(error.get("index")), refusal));
         }
         if let Ok(error) = reply.get_document("writeConcernError") {
             return Err(of_code(64, crate::value::text(error, "errmsg").unwrap_or_default()).into());
@@ -223,12 +331,14 @@ impl Db {
         // All in one answer where it fits, not 101 first.
         let most = options.limit.and_then(|limit| u32::try_from(limit).ok()).unwrap_or(2000);
         options.batch_size = Some(most.saturating_add(1).min(5000));
-        Ok(self.collection(collection).find(filter).with_options(options).await?.try_collect().await?)
+        let raw = self.database.collection::<RawDocumentBuf>(collection);
+        read(raw.find(filter).with_options(options).await?).await
     }
 
     /// The first that a search finds.
     pub(crate) async fn find_one(&self, collection: &str, filter: Document) -> Step<Option<Document>> {
-        Ok(self.collection(collection).find_one(filter).await?)
+        let raw = self.database.collection::<RawDocumentBuf>(collection);
+        Ok(raw.find_one(filter).await?.map(|raw| Document::try_from(&raw)).transpose()?)
     }
 
     /// Everything that a pipeline gives.
@@ -239,14 +349,22 @@ impl Db {
         most: usize,
     ) -> Step<Vec<Document>> {
         let batch = u32::try_from(most).unwrap_or(u32::MAX).saturating_add(101);
-        let cursor = self.collection(collection).aggregate(pipeline).batch_size(batch).await?;
-        Ok(cursor.try_collect().await?)
+        let of = self.collection(collection);
+        let aggregate = of.aggregate(pipeline).batch_size(batch).with_type::<RawDocumentBuf>();
+        read(aggregate.await?).await
     }
 
     /// The different values of a field.
     pub(crate) async fn distinct(&self, collection: &str, field: &str, filter: Document) -> Step<Vec<Bson>> {
         Ok(self.collection(collection).distinct(field, filter).await?)
     }
+}
+
+/// The documents as they are. Read by way of serde, a field of anybody's that is called `$date` would be
+/// taken for a date, and one that holds none would be an error.
+async fn read(cursor: mongodb::Cursor<RawDocumentBuf>) -> Step<Vec<Document>> {
+    let raw: Vec<RawDocumentBuf> = cursor.try_collect().await?;
+    Ok(raw.iter().map(Document::try_from).collect::<Result<_, _>>()?)
 }
 
 /// A search that gives at most so many.

@@ -68,6 +68,10 @@ pub(crate) const DUPLICATE_KEY: i32 = 11000;
 pub(crate) fn of_code(code: i32, message: &str) -> Error {
     let (kind, text) = match code {
         18 => (ErrorKind::Invalid, "the user or the password is wrong".to_owned()),
+        13 if message.contains("requires authentication") => (
+            ErrorKind::Invalid,
+            "the server asks for a user and a password; write mongodb://USER:PASSWORD@host/…".to_owned(),
+        ),
         13 => (
             ErrorKind::Unavailable,
             "the user has no right to do that; give it the role `readWrite` on the database".to_owned(),
@@ -84,6 +88,8 @@ pub(crate) fn of_code(code: i32, message: &str) -> Error {
         52 | 55 | 56 | 57 => {
             (ErrorKind::Invalid, format!("a name of a field is not one that this server stores: {message}"))
         }
+        // A field within what is no document; an operator on another type.
+        28 | 2 | 14 => (ErrorKind::Invalid, format!("the document does not take the change: {message}")),
         _ => (ErrorKind::Internal, format!("a command failed with {code}: {message}")),
     };
     Error::new(kind, text)
@@ -117,12 +123,29 @@ fn from_driver(error: mongodb::error::Error) -> Error {
         }
         _ => return Error::internal(format!("the driver: {error}")).caused_by(error),
     };
-    // A failed log-in reaches the caller as no server to select, with the reason inside.
-    if kind == ErrorKind::Unavailable && error.to_string().contains("SCRAM failure") {
-        return Error::invalid("the user or the password is wrong, or the authentication source is another")
-            .caused_by(error);
-    }
+    let (kind, message) = match kind {
+        ErrorKind::Unavailable => reason_inside(&error.to_string()).unwrap_or((kind, message)),
+        _ => (kind, message),
+    };
     Error::new(kind, message).caused_by(error)
+}
+
+/// Whatever fails while connecting reaches the caller as no server to select, with the reason inside.
+fn reason_inside(told: &str) -> Option<(ErrorKind, &'static str)> {
+    if told.contains("SCRAM failure") {
+        let why = "the user or the password is wrong, or the authentication source is another";
+        return Some((ErrorKind::Invalid, why));
+    }
+    if told.contains("invalid peer certificate") {
+        let why = "the server's certificate is not trusted; name its authority with `tlsCAFile=FILE`, and the \
+                   host as the certificate does";
+        return Some((ErrorKind::Invalid, why));
+    }
+    if told.contains("unexpected end of file") || told.contains("Connection reset") {
+        let why = "the server closes the connection; when it asks for TLS, add `tls=true` to the URL";
+        return Some((ErrorKind::Unavailable, why));
+    }
+    None
 }
 
 #[cfg(test)]
@@ -135,6 +158,7 @@ mod tests {
             assert_eq!(of_code(code, "x").kind(), ErrorKind::Unavailable, "{code}");
         }
         assert_eq!(of_code(18, "x").kind(), ErrorKind::Invalid);
-        assert_eq!(of_code(2, "x").kind(), ErrorKind::Internal);
+        assert_eq!(of_code(28, "x").kind(), ErrorKind::Invalid);
+        assert_eq!(of_code(8000, "x").kind(), ErrorKind::Internal);
     }
 }

@@ -11,13 +11,21 @@ use std::time::Duration;
 
 use bson::oid::ObjectId;
 use bson::{Document, doc};
-use futures_util::StreamExt;
 use tokio::sync::watch;
+use unified_scheduler_core::Error;
 
 use crate::db::{Db, Durability};
 use crate::error::Step;
+use crate::scout::Scout;
+use crate::value::text;
 
 type Sender = watch::Sender<u64>;
+
+/// How long the server waits for something to tell before it says that there was nothing: so often an idle
+/// node asks.
+const AWAITED: Duration = Duration::from_secs(300);
+/// How much later than that an answer may come.
+const OVERDUE: Duration = Duration::from_secs(15);
 
 /// The counters of this process, by place: two stores on one database share theirs.
 static PLACES: LazyLock<Mutex<HashMap<String, Weak<Sender>>>> = LazyLock::new(Mutex::default);
@@ -67,11 +75,11 @@ impl Hints {
     }
 
     /// Watches for others' hints until the task is ended.
-    pub(crate) async fn watch(self, db: Arc<Db>) {
+    pub(crate) async fn watch(self, db: Arc<Db>, scout: Arc<Scout>) {
         let mut wait = Duration::from_millis(100);
         loop {
             let begun = std::time::Instant::now();
-            if let Err(error) = self.follow(&db).await {
+            if let Err(error) = self.follow(&db, &scout).await {
                 tracing::debug!(?error, "the change stream broke; it is opened again");
             }
             // What happened meanwhile is not known.
@@ -84,7 +92,7 @@ impl Hints {
         }
     }
 
-    async fn follow(&self, db: &Db) -> Step<()> {
+    async fn follow(&self, db: &Db, scout: &Scout) -> Step<()> {
         let names = &db.names;
         // This process has told itself.
         let others = doc! { "$not": { "$regex": format!("^{}:", *PROCESS) } };
@@ -94,17 +102,22 @@ impl Hints {
                 "updateDescription.updatedFields.by": others.clone(), "fullDocument.by": others,
             },
             {
-                "ns.coll": &names.jobs, "operationType": "insert",
+                "ns.coll": &names.jobs, "operationType": { "$in": ["insert", "replace"] },
                 "fullDocument.unified_scheduler": { "$exists": false },
             },
         ] };
         let small = doc! { "$project": { "_id": 1, "operationType": 1, "ns": 1, "documentKey": 1 } };
         let stages = vec![doc! { "$match": wanted }, small];
-        let mut stream = db.database.watch().pipeline(stages).await?.with_type::<Document>();
-        while let Some(event) = stream.next().await {
-            event?;
+        let watch = db.database.watch().pipeline(stages).max_await_time(AWAITED);
+        let mut stream = watch.await?.with_type::<Document>();
+        // The server answers within the time it was given, or the connection is dead.
+        while let Ok(event) = tokio::time::timeout(AWAITED + OVERDUE, stream.next_if_any()).await {
+            let Some(event) = event? else { continue };
+            if event.get_document("ns").is_ok_and(|ns| text(ns, "coll") == Some(&names.jobs)) {
+                scout.look_next();
+            }
             self.tell();
         }
-        Ok(())
+        Err(Error::unavailable("the change stream has fallen silent").into())
     }
 }

@@ -113,6 +113,24 @@ pub(crate) fn job_id(key: &Bson) -> JobId {
     }
 }
 
+/// Whether a job with this `_id` is found by its id again. `_id`s of other types, and texts that read like
+/// an id of another kind, are not.
+pub(crate) fn is_usable(key: &Bson) -> bool {
+    match key {
+        Bson::ObjectId(_) | Bson::Int32(_) | Bson::Int64(_) => true,
+        Bson::String(text) => !text.is_empty() && job_key(&JobId::from(text.as_str())) == *key,
+        Bson::Double(_) => crate::value::int(Some(key)).is_some(),
+        _ => false,
+    }
+}
+
+/// A number by which jobs are shared among nodes that are in one another's way.
+pub(crate) fn share(id: &JobId) -> i32 {
+    let mut print = crate::value::Fingerprint::default();
+    print.bytes(id.as_str().as_bytes());
+    i32::try_from(print.finish() & 0x7fff_ffff).unwrap_or_default()
+}
+
 /// Whether the job is one registered in code, which the existing backend's page is not to show.
 pub(crate) fn is_static(id: &JobId) -> bool {
     id.as_str().starts_with("static:")

@@ -72,6 +72,7 @@ impl JobRow {
         let empty = Document::new();
         let adopted = doc.get_document(OURS).is_ok_and(|ours| ours.contains_key("v"));
         let own = doc.get_document(OURS).unwrap_or(&empty);
+        let misplaced = doc.contains_key(OURS) && doc.get_document(OURS).is_err();
         let prints = Prints::of(&doc);
         let stored = Own {
             due: time(own.get("due"))
@@ -142,7 +143,7 @@ impl JobRow {
         let same = text(own, "handler") == Some(job.definition.handler.as_str())
             && own.get("enabled").and_then(Bson::as_bool) == Some(enabled);
         let newer = int(own.get("v")).is_some_and(|v| v > i64::from(FORMAT));
-        let guard = guard(&doc, &key, adopted);
+        let guard = guard(&doc, &key, adopted, misplaced);
         Self {
             rev: count(own.get("rev")),
             slots: list(own, "slots").iter().filter_map(Slot::read).collect(),
@@ -165,9 +166,19 @@ impl JobRow {
         &self.job.id
     }
 
-    /// Finds the document only as long as it is as it was read.
-    pub(crate) fn guard(&self) -> Document {
-        self.guard.clone()
+    /// The update that makes these changes, as long as the document is as it was read.
+    pub(crate) fn update(&self, mut set: Document, mut unset: Document) -> Document {
+        // Then something stands in the place of our sub-document that is none.
+        if self.guard.contains_key(OURS) {
+            // Where there is no document nothing can be set in it.
+            let is_ours = |key: &str| key.starts_with(ours!(""));
+            let own = set.iter().filter_map(|(key, value)| Some((key.strip_prefix(ours!(""))?, value)));
+            let own: Document = own.map(|(key, value)| (key.to_owned(), value.clone())).collect();
+            set = set.into_iter().filter(|(key, _)| !is_ours(key)).collect();
+            unset = unset.into_iter().filter(|(key, _)| !is_ours(key)).collect();
+            set.insert(OURS, own);
+        }
+        update(self.guard.clone(), set, unset)
     }
 
     /// The `$set` and `$unset` that write what `self.job` is now, with all that our sub-document repeats.
@@ -198,6 +209,7 @@ impl JobRow {
         }
         set.insert(ours!("print"), Prints::of(&top).to_bson());
         set.insert(ours!("v"), FORMAT);
+        set.insert(ours!("share"), ids::share(&job.id));
         set.insert(ours!("handler"), &job.definition.handler);
         set.insert(ours!("priority"), job.definition.priority);
         set.insert(ours!("enabled"), job.enabled);
@@ -245,25 +257,27 @@ impl JobRow {
         };
         let (set, _) = row.write(true)?;
         row.top = Document::new();
-        let mut doc = doc! { "_id": key };
-        let mut own = Document::new();
-        for (key, value) in set {
-            match key.strip_prefix(ours!("")) {
-                Some(field) => drop(own.insert(field, value)),
-                None => drop(doc.insert(key, value)),
-            }
-        }
+        // What indexes are over comes first: the server finds a field by going through those before it.
+        let mut doc = doc! { "_id": key, "enabled": job.enabled };
+        let first = [ours!("rev"), ours!("handler"), ours!("priority"), ours!("fire"), ours!("due")];
+        let own =
+            |(key, value): (&str, &Bson)| Some((key.strip_prefix(ours!(""))?.to_owned(), value.clone()));
+        let mut ours: Document = first.iter().filter_map(|key| own((key, set.get(key)?))).collect();
+        ours.extend(
+            set.iter().filter(|(key, _)| !first.contains(&key.as_str())).filter_map(|(k, v)| own((k, v))),
+        );
         if let Some(id) = &job.last_execution_id {
-            own.insert("last", id.to_string());
+            ours.insert("last", id.to_string());
         }
-        doc.insert("enabled", job.enabled);
+        doc.insert("nextRunAt", set.get("nextRunAt").cloned().unwrap_or(Bson::Null));
+        doc.insert(OURS, ours);
+        doc.extend(set.into_iter().filter(|(key, _)| !key.starts_with(ours!(""))));
         doc.insert("created_by", text_or_null(job.created_by.as_deref()));
         doc.insert("createdAt", date(job.created_at));
         doc.insert("updatedAt", date(job.updated_at));
         doc.insert("lastRunAt", date_or_null(job.last_run_at));
         doc.insert("lastStatus", text_or_null(job.last_status.map(Status::as_str)));
         doc.insert("version", job.version);
-        doc.insert(OURS, own);
         Ok(doc)
     }
 }
@@ -300,11 +314,13 @@ fn needs_fault(own: &Document, job: &Job) -> bool {
     text(own, "fault") != job.fault.as_deref()
 }
 
-fn guard(doc: &Document, key: &Bson, adopted: bool) -> Document {
+fn guard(doc: &Document, key: &Bson, adopted: bool, misplaced: bool) -> Document {
     let field = |key: &str| doc.get(key).cloned().unwrap_or(Bson::Null);
     let mut guard = doc! { "_id": key.clone() };
     match doc.get_document(OURS).ok().and_then(|own| own.get("rev")) {
         Some(rev) if adopted => guard.insert(ours!("rev"), rev.clone()),
+        None if adopted => guard.insert(ours!("rev"), Bson::Null),
+        _ if misplaced => guard.insert(OURS, field(OURS)),
         _ => guard.insert(ours!("v"), Bson::Null),
     };
     for name in ["enabled", "nextRunAt", "version"] {
@@ -324,6 +340,13 @@ fn definition(
 ) -> Result<Read, String> {
     if int(own.get("v")).is_some_and(|v| v > i64::from(FORMAT)) {
         return Err("a newer version of this software wrote it".to_owned());
+    }
+    // A job registered in code stands elsewhere, and was written by us.
+    let misplaced = ids::is_static(id) && !own.contains_key("definition");
+    if misplaced || doc.get("_id").is_some_and(|key| !ids::is_usable(key)) {
+        return Err(
+            "its `_id` is none that a job can be found by; use an ObjectId, a text or a number".to_owned()
+        );
     }
     if let Some(kept) = text(own, "definition").filter(|_| stored.is_current) {
         let print = legacy::print_of_definition(doc);

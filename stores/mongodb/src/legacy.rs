@@ -156,6 +156,10 @@ pub(crate) fn own_definition(doc: &Document, kept: &str) -> Result<JobDefinition
 pub(crate) fn foreign(doc: &Document) -> Result<document::Document, String> {
     let mut map = to_map(doc);
     map.remove(OURS);
+    for (key, value) in SCHEDULE.iter().filter_map(|key| Some((key, doc.get(key)?))) {
+        // JSON has no word for these, and nothing at all would be the default.
+        map.insert((*key).to_owned(), with_no_numbers(value));
+    }
     if let Ok(ours) = doc.get_document(OURS) {
         overlay(&mut map, doc, ours);
     }
@@ -169,6 +173,15 @@ pub(crate) fn foreign(doc: &Document) -> Result<document::Document, String> {
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
         faults.join("; ")
     })
+}
+
+/// As JSON, in which what is no number, or infinite, is a text.
+fn with_no_numbers(value: &Bson) -> Value {
+    match value {
+        Bson::Double(f) if !f.is_finite() => Value::String(f.to_string()),
+        Bson::Document(doc) => doc.iter().map(|(key, value)| (key.clone(), with_no_numbers(value))).collect(),
+        other => crate::value::to_json(other),
+    }
 }
 
 fn overlay(map: &mut Map<String, Value>, doc: &Document, ours: &Document) {

@@ -17,6 +17,7 @@ mod legacy;
 mod queries;
 mod rows;
 mod schema;
+mod scout;
 mod store;
 mod value;
 

@@ -53,12 +53,14 @@ pub(crate) fn document(e: &Execution, key: Option<&str>) -> Document {
     if let Some(key) = key {
         own.insert("key", key);
     }
+    // What indexes are over comes first: the server finds a field by going through those before it.
     let mut doc = doc! {
         "_id": object_id(&e.id),
         "job_id": e.job_id.as_str(),
+        "status": e.status.as_str(),
+        OURS: own,
         "job_name": &e.job_name,
         "template_type": &e.handler,
-        "status": e.status.as_str(),
         "triggered_by": &e.triggered_by,
         "started_at": date_or_null(e.started_at),
         "completed_at": date_or_null(e.ended_at),
@@ -70,7 +72,6 @@ pub(crate) fn document(e: &Execution, key: Option<&str>) -> Document {
         "worker_id": text_or_null(e.node_id.as_ref().map(NodeId::as_str)),
         "scheduled_for": date(e.due_at),
         "attempt": n(e.attempt),
-        OURS: own,
     };
     if e.status.is_final() {
         for (field, value) in end_fields(End::of(e)) {
@@ -136,6 +137,16 @@ impl<'a> End<'a> {
             error: c.error.as_ref(),
         }
     }
+}
+
+/// The fields of an execution that runs which its end writes: when it started stands there already.
+pub(crate) fn end_of_running(e: End<'_>) -> Document {
+    let mut set = end_fields(e);
+    set.remove("started_at");
+    if set.get("error") == Some(&Bson::Null) {
+        set.remove("error");
+    }
+    set
 }
 
 /// The fields of an execution that its end writes.

@@ -58,8 +58,10 @@ pub(crate) fn wanted(names: &Names) -> Vec<(String, Vec<Index>)> {
         vec![
             index(doc! { "enabled": 1, "nextRunAt": 1 }),
             index(doc! { "template_type": 1 }),
-            index(doc! { "name": 1 }),
-            index(doc! { "createdAt": 1 }),
+            index(doc! { "name": 1, "_id": 1 }),
+            index(doc! { "createdAt": 1, "_id": 1 }),
+            index(doc! { "lastRunAt": 1, "_id": 1 }),
+            index(doc! { ours!("due"): 1, "_id": 1 }),
             index(doc! { ours!("handler"): 1, ours!("priority"): -1, ours!("fire"): 1 })
                 .over(there(ours!("fire"))),
             index(doc! { ours!("handler"): 1, ours!("fire"): 1 }).over(there(ours!("fire"))),
@@ -99,7 +101,7 @@ pub(crate) fn wanted(names: &Names) -> Vec<(String, Vec<Index>)> {
             names.audit.clone(),
             vec![index(doc! { "at": -1, "_id": -1 }), index(doc! { "job_id": 1, "at": -1, "_id": -1 })],
         ),
-        (names.nodes.clone(), vec![index(doc! { "dead": 1, "lease_until": 1 })]),
+        (names.nodes.clone(), vec![index(doc! { "dead": 1, "died_at": 1 })]),
     ]
 }
 

@@ -26,15 +26,18 @@ use unified_scheduler_core::{Error, Result, Timestamp};
 
 use crate::cache::Cache;
 use crate::config::MongodbConfig;
-use crate::db::{Db, Names};
+use crate::db::{Db, Names, Seen};
 use crate::error::{Fail, Step};
 use crate::hints::Hints;
+use crate::queries::board;
 use crate::queries::calendars::{self, Known};
+use crate::queries::nodes::Beating;
 use crate::queries::{
     claim, complete, create, diagnose, edit, executions, history, import, list, logs, nodes, read, reap,
-    strangers, trigger,
+    trigger,
 };
 use crate::schema;
+use crate::scout::Scout;
 
 /// A [`Store`] in a MongoDB database.
 ///
@@ -56,12 +59,11 @@ pub struct MongodbStore {
     /// Whether other processes can be told of what happens here.
     replicated: bool,
     calendars: Known,
-    /// When strangers' documents were last looked for.
-    looked_at: Mutex<Option<Instant>>,
+    scout: Arc<Scout>,
     /// Whether a claim has passed over something that waits for another's end.
     blocked: AtomicBool,
     closed: AtomicBool,
-    watcher: Mutex<Option<JoinHandle<()>>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl std::fmt::Debug for MongodbStore {
@@ -91,22 +93,34 @@ impl MongodbStore {
             clock: config.clock.clone(),
             cache: Cache::default(),
             deadline: config.deadline,
+            beating: Beating::default(),
+            seen: Seen::default(),
+            replicated,
         });
+        // Asks for something that takes the right to read.
+        let asked = Instant::now();
+        let board = tokio::time::timeout(config.deadline, board::read(&db)).await;
+        let board = board.map_err(|_| during(late()))?.map_err(|fail| during(fail.into()))?;
+        db.saw(&board, asked);
         if config.indexes {
             schema::make(&db).await;
         }
         let hints = Hints::of(&format!("{} {}", config.url, config.namespace));
-        let watcher = replicated.then(|| tokio::spawn(hints.clone().watch(Arc::clone(&db))));
+        let scout = Arc::new(Scout::new(config.scan_interval));
+        let mut tasks = vec![tokio::spawn(Arc::clone(&scout).run(Arc::clone(&db), hints.clone()))];
+        if replicated {
+            tasks.push(tokio::spawn(hints.clone().watch(Arc::clone(&db), Arc::clone(&scout))));
+        }
         Ok(MongodbStore {
             config,
             db,
             hints,
             replicated,
             calendars: Known::default(),
-            looked_at: Mutex::new(None),
+            scout,
             blocked: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            watcher: Mutex::new(watcher),
+            tasks: Mutex::new(tasks),
         })
     }
 
@@ -125,21 +139,14 @@ impl MongodbStore {
         }
     }
 
-    async fn hint(&self) {
-        self.hints.tell_all(&self.db, self.replicated).await;
+    fn end_tasks(&self) {
+        for task in self.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            task.abort();
+        }
     }
 
-    /// Looks for what strangers wrote, when it is time.
-    async fn look_for_strangers(&self, now: Timestamp) -> Step<()> {
-        {
-            let mut looked_at = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
-            if looked_at.is_some_and(|at| at.elapsed() < self.config.scan_interval) {
-                return Ok(());
-            }
-            *looked_at = Some(Instant::now());
-        }
-        strangers::look(&self.db, now).await?;
-        Ok(())
+    async fn hint(&self) {
+        self.hints.tell_all(&self.db, self.replicated).await;
     }
 }
 
@@ -161,16 +168,12 @@ async fn connect(config: &MongodbConfig) -> Step<(Client, Database, bool)> {
     let client = Client::with_options(options)?;
     let database = client.database(&config.database);
     let hello = database.run_command(doc! { "hello": 1 }).await?;
-    // Asks for something that needs the log-in.
-    database.run_command(doc! { "ping": 1 }).await?;
     Ok((client, database, diagnose::is_replica_set(&hello)))
 }
 
 impl Drop for MongodbStore {
     fn drop(&mut self) {
-        if let Some(watcher) = self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            watcher.abort();
-        }
+        self.end_tasks();
     }
 }
 
@@ -254,12 +257,12 @@ impl Store for MongodbStore {
     async fn claim(&self, request: ClaimRequest<'_>, planner: &dyn Planner) -> Result<ClaimOutcome> {
         let outcome = self
             .verb("claim", async {
-                let (lease, now) = nodes::lease(&self.db, request.node).await?;
-                if lease.is_none_or(|until| until <= now) {
-                    return Ok(ClaimOutcome::Refused);
-                }
-                self.look_for_strangers(now).await?;
-                claim::claim(&self.db, &self.calendars, request, planner, now).await
+                let claiming = self.db.beating.claim(request.node);
+                let scan = self.scout.is_time();
+                let (outcome, quiet) =
+                    claim::claim(&self.db, &self.calendars, request, planner, scan).await?;
+                claiming.answered(quiet);
+                Ok(outcome)
             })
             .await?;
         if let ClaimOutcome::Claimed(batch) = &outcome {
@@ -368,10 +371,7 @@ impl Store for MongodbStore {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(watcher) = watcher {
-            watcher.abort();
-        }
+        self.end_tasks();
         let client = self.db.client.clone();
         // What is under way gets its answer first, within the deadline.
         drop(tokio::time::timeout(self.config.deadline, client.shutdown()).await);

@@ -59,7 +59,7 @@ async fn place() -> &'static Place {
         .expect("there is PostgreSQL");
         let folder = tempfile::tempdir().expect("it can be made");
         let put = |name: &str, text: String| {
-            std::fs::write(folder.path().join(name), text).expect("it can be made")
+            std::fs::write(folder.path().join(name), text).expect("it can be made");
         };
         put("ours.pem", ours.pem());
         put("other.pem", other.pem());

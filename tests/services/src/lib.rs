@@ -7,6 +7,7 @@
 //! | `postgres.rs`, `redis.rs`, `mongodb.rs` | how each is started, and how one knows that it is ready |
 //! | [`Pooler`] (`pooler.rs`) | `PgBouncer` before a PostgreSQL server |
 //! | `op_msg.rs` | as much of MongoDB's protocol as it takes to make a replica set |
+//! | [`Program`] (`program.rs`) | a program with settings of its user's own |
 //! | `keeper.rs` | the process that owns a server, and outlives us for long enough to end it |
 //! | `ports.rs` | free ports |
 //! | [`cpu`] | how much processor time a server has used |
@@ -23,6 +24,7 @@ mod op_msg;
 mod pooler;
 mod ports;
 mod postgres;
+mod program;
 pub mod programs;
 mod ready;
 mod redis;
@@ -33,4 +35,5 @@ pub use kind::{Durability, Kind};
 pub use pooler::Pooler;
 pub use ports::free_ports;
 pub use postgres::PostgresSettings;
+pub use program::Program;
 pub use server::Server;

@@ -1,6 +1,6 @@
 //! The claim: pending executions first, then due jobs.
 //!
-//! Two questions: is the node alive, and what is there (one pipeline over all collections, each part of it
+//! One question: is the node alive, and what is there (one pipeline over all collections, each part of it
 //! served by an index). Then three writes for any number of jobs: every job is moved on, by a
 //! compare-and-set that embeds its executions; these are inserted; they are taken out again.
 
@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use bson::oid::ObjectId;
 use bson::{Bson, Document, doc};
-use unified_scheduler_core::Timestamp;
 use unified_scheduler_core::execution::Execution;
 use unified_scheduler_core::id::JobId;
 use unified_scheduler_core::job::{EndReason, Job};
@@ -17,45 +16,56 @@ use unified_scheduler_core::schedule::Calendars;
 use unified_scheduler_core::store::{
     ClaimBatch, ClaimOutcome, ClaimRequest, Claimed, Disposition, NextDue, Planner,
 };
+use unified_scheduler_core::{Error, Timestamp};
 
 use super::calendars::Known;
-use super::ops::{Deed, Ops, carry_out, won};
+use super::look::{Look, look};
+use super::ops::{self, Deed, Ops, carry_out};
 use super::places::{self, Open};
 use super::{effects, nodes, pending, strangers};
 use crate::db::{Db, Durability};
 use crate::error::Step;
 use crate::ids::{inner_keys, is_static, object_id};
-use crate::jobs::{JobRow, Slot, update};
-use crate::legacy::{FORMAT, OURS, ours};
-use crate::value::{count, date, n, text, time};
-
-/// What one question found.
-struct Found {
-    pending: Vec<Document>,
-    due: Vec<Document>,
-    next_at: Option<Timestamp>,
-    calendars: i64,
-}
+use crate::jobs::{JobRow, Slot};
+use crate::legacy::ours;
+use crate::value::date;
 
 /// Claims after this long make sure that the node still holds its lease.
 const SLOW: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// Claims for a node that held its lease at `now`.
+/// Claims, and with `scan` also takes over what other programs wrote. The flag says whether everything is
+/// as it was.
 pub(crate) async fn claim(
     db: &Db,
     known: &Known,
     request: ClaimRequest<'_>,
     planner: &dyn Planner,
-    now: Timestamp,
-) -> Step<ClaimOutcome> {
+    scan: bool,
+) -> Step<(ClaimOutcome, bool)> {
     let begun = Instant::now();
     let handlers: Vec<&str> = request.handlers.iter().map(String::as_str).collect();
-    let found = look(db, &handlers, request.limit, now).await?;
+    let share = db.seen.share(request.node.epoch.0);
+    let mut found = look(db, &handlers, request.limit, Look { scan, share }).await?;
+    let now = found.board.now;
+    if found.board.lease(request.node).is_none_or(|until| until <= now) {
+        return Ok((ClaimOutcome::Refused, false));
+    }
+    let mut quiet = !found.leftovers.runs_elsewhere(&found.board, request.node);
+    if strangers::take_over(db, std::mem::take(&mut found.leftovers), now).await? {
+        // Something of it may be due.
+        quiet = false;
+        found = look(db, &handlers, request.limit, Look::default()).await?;
+    } else if share.is_some() && found.due.is_empty() {
+        // Others are slow, or gone: what is theirs is anybody's.
+        found = look(db, &handlers, request.limit, Look::default()).await?;
+    }
     let mut batch = ClaimBatch { now, next_at: found.next_at, ..ClaimBatch::default() };
+    quiet &= found.pending.is_empty() && found.due.is_empty();
     let changed = pending::take(db, &request, &handlers, found.pending, &mut batch).await?;
     let room = request.limit.saturating_sub(batch.claimed.len());
     let mut due = found.due;
-    batch.more |= due.len() > room;
+    // Beside a share there may be more.
+    batch.more |= due.len() > room || (share.is_some() && !due.is_empty());
     due.truncate(room);
     refresh(db, &mut due, &changed).await?;
     if !due.is_empty() {
@@ -64,89 +74,9 @@ pub(crate) async fn claim(
         firing.fire(due, &mut batch).await?;
     }
     if begun.elapsed() > SLOW && nodes::lease(db, request.node).await?.0.is_none() {
-        return Ok(ClaimOutcome::Refused);
+        return Ok((ClaimOutcome::Refused, false));
     }
-    Ok(ClaimOutcome::Claimed(Box::new(batch)))
-}
-
-fn tagged(kind: &str) -> Document {
-    doc! { "$replaceWith": { "kind": kind, "doc": "$$ROOT" } }
-}
-
-/// The stages that find pending executions that may start now.
-pub(crate) fn startable(handlers: &[&str], now: Timestamp, except: Document, limit: usize) -> Vec<Document> {
-    let mut wanted = doc! {
-        "status": "pending", ours!("handler"): { "$in": handlers.to_vec() },
-        ours!("run_at"): { "$lte": date(now) },
-    };
-    wanted.extend(except);
-    vec![
-        doc! { "$match": wanted },
-        doc! { "$sort": { ours!("priority"): -1, ours!("run_at"): 1, "_id": 1 } },
-        doc! { "$limit": n(limit) },
-        tagged("pending"),
-    ]
-}
-
-async fn look(db: &Db, handlers: &[&str], limit: usize, now: Timestamp) -> Step<Found> {
-    let handler = doc! { "$in": handlers.to_vec() };
-    let page = limit.saturating_add(1);
-    let next = |path: &str, filter: Document| {
-        vec![
-            doc! { "$match": filter },
-            doc! { "$sort": { path: 1 } },
-            doc! { "$limit": 1 },
-            doc! { "$project": { "_id": 0, "kind": "next", "at": format!("${path}") } },
-        ]
-    };
-    let union = |collection: &str, pipeline: Vec<Document>| {
-        doc! { "$unionWith": { "coll": collection, "pipeline": pipeline } }
-    };
-    let later = doc! { "$gt": date(now) };
-    let mut pipeline = startable(handlers, now, Document::new(), page);
-    let waiting =
-        doc! { "status": "pending", ours!("handler"): handler.clone(), ours!("run_at"): later.clone() };
-    pipeline.push(union(&db.names.executions, next(ours!("run_at"), waiting)));
-    for collection in db.names.of_jobs() {
-        let due = doc! {
-            ours!("handler"): handler.clone(), ours!("fire"): { "$lte": date(now) },
-            // What a newer version wrote is not ours to run, and must not hide others.
-            ours!("v"): { "$lte": FORMAT },
-        };
-        let stages = vec![
-            doc! { "$match": due },
-            doc! { "$sort": { ours!("priority"): -1, ours!("fire"): 1 } },
-            doc! { "$limit": n(page) },
-            tagged("due"),
-        ];
-        pipeline.push(union(collection, stages));
-        let not_yet = doc! { ours!("handler"): handler.clone(), ours!("fire"): later.clone() };
-        pipeline.push(union(collection, next(ours!("fire"), not_yet)));
-    }
-    let version = vec![doc! { "$match": { "_id": "calendars" } }, tagged("calendars")];
-    pipeline.push(union(&db.names.meta, version));
-    let mut found = Found { pending: Vec::new(), due: Vec::new(), next_at: None, calendars: 0 };
-    for mut doc in db.aggregate(&db.names.executions, pipeline, page.saturating_mul(3)).await? {
-        let inner = match doc.remove("doc") {
-            Some(Bson::Document(inner)) => inner,
-            _ => Document::new(),
-        };
-        match text(&doc, "kind") {
-            Some("pending") => found.pending.push(inner),
-            Some("due") => found.due.push(inner),
-            Some("calendars") => found.calendars = count(inner.get("n")),
-            _ => found.next_at = found.next_at.into_iter().chain(time(doc.get("at"))).min(),
-        }
-    }
-    found.due.sort_by_key(order);
-    Ok(found)
-}
-
-/// By priority, then time.
-fn order(doc: &Document) -> (i64, Option<Timestamp>) {
-    let own = doc.get_document(OURS).ok();
-    let priority: i64 = count(own.and_then(|own| own.get("priority")));
-    (-priority, own.and_then(|own| time(own.get("fire"))))
+    Ok((ClaimOutcome::Claimed(Box::new(batch)), quiet))
 }
 
 /// Reads again the due jobs whose pending executions this claim has just started.
@@ -211,22 +141,30 @@ impl Firing<'_> {
             if step.statics { &mut statics } else { &mut dynamic }.push(statement);
             moves.push(step);
         }
-        let read_at = Instant::now();
+        let sent = Instant::now();
         let won = self.write(&mut moves, dynamic, statics, token).await?;
         batch.more |= !won;
-        let deeds: Vec<Deed> = moves.iter().filter(|m| !m.ops.is_empty()).map(|m| self.deed(m)).collect();
-        let failed =
-            if deeds.is_empty() { HashSet::new() } else { carry_out(self.db, &deeds, read_at).await? };
+        let with_ops = moves.iter_mut().filter(|moved| !moved.ops.is_empty());
+        let deeds: Vec<Deed> = with_ops.map(|moved| self.deed(moved)).collect();
+        let failed = if deeds.is_empty() { HashSet::new() } else { carry_out(self.db, &deeds, sent).await? };
+        if !deeds.is_empty() && self.db.must_look_again(sent) {
+            let keys: Vec<Bson> = deeds.iter().map(|deed| deed.key.clone()).collect();
+            let (still, _) = ops::won(self.db, token, keys, doc! { "_id": Bson::Null }).await?;
+            if still.len() < deeds.len() {
+                let why = "the server may have lost a part of the claim; what is claimed is looked for again";
+                return Err(Error::unavailable(why).into());
+            }
+        }
         for moved in moves {
             Self::tell(moved, &failed, batch);
         }
         Ok(())
     }
 
-    fn deed(&self, moved: &Move) -> Deed {
+    fn deed(&self, moved: &mut Move) -> Deed {
         let names = &self.db.names;
         let collection = if moved.statics { &names.statics } else { &names.jobs };
-        Deed { collection: collection.clone(), key: moved.key.clone(), ops: moved.ops.clone() }
+        Deed { collection: collection.clone(), key: moved.key.clone(), ops: std::mem::take(&mut moved.ops) }
     }
 
     /// The jobs that are really due. What is embedded in others is carried out, and what strangers moved is
@@ -332,19 +270,30 @@ impl Firing<'_> {
     ) -> Step<bool> {
         let names = &self.db.names;
         let wanted = (dynamic.len() + statics.len()) as u64;
+        // What is not inserted after that has started nothing, and is done again where it is lost.
+        let how = if moves.iter().any(|moved| !moved.records.is_empty()) {
+            Durability::Next
+        } else {
+            Durability::Full
+        };
         let mut n = 0;
         for (collection, statements) in [(&names.jobs, dynamic), (&names.statics, statics)] {
             if !statements.is_empty() {
-                n += self.db.update(collection, statements, Durability::Full).await?.n;
+                let written = self.db.update_leniently(collection, statements, how).await?;
+                for (_, error) in &written.refused {
+                    tracing::error!(%error, collection, "a due job can't be moved on");
+                }
+                n += written.n;
             }
         }
         if n == wanted {
             return Ok(true);
         }
+        self.db.seen.contend();
         let keys: Vec<Bson> = moves.iter().map(|moved| moved.key.clone()).collect();
         let records = moves.iter().flat_map(|moved| &moved.records);
         let ids: Vec<ObjectId> = records.map(|(execution, _)| object_id(&execution.id)).collect();
-        let (won, there) = won(self.db, token, keys, doc! { "_id": { "$in": ids } }).await?;
+        let (won, there) = ops::won(self.db, token, keys, doc! { "_id": { "$in": ids } }).await?;
         moves.retain_mut(|moved| {
             if won.contains(&moved.key) {
                 return true;
@@ -403,6 +352,7 @@ fn statement(
         (set, unset) = row.write(false)?;
     } else {
         row.write_state(&mut set, &mut unset);
+        leave_out(row, &moved.before, &mut set);
     }
     if moved.set_aside.is_some() {
         set.insert("version", row.job.version);
@@ -410,7 +360,13 @@ fn statement(
         set.insert("lastStatus", "failed");
     }
     set.insert(ours!("slots"), slots.iter().map(|slot| slot.to_bson()).collect::<Vec<_>>());
-    set.insert(ours!("queued"), inner_keys(queued));
+    if !(queued.is_empty() && row.queued.is_empty()) {
+        set.insert(ours!("queued"), inner_keys(queued));
+    }
+    let started = moved.records.iter().rev().find(|(_, starts)| *starts);
+    if let Some((execution, _)) = started {
+        set.insert(ours!("run"), execution.id.to_string());
+    }
     if let Some(token) = moved.ops.token_if_any() {
         set.insert(ours!("token"), token);
     }
@@ -419,5 +375,19 @@ fn statement(
     } else {
         set.insert(ours!("ops"), moved.ops.to_bson());
     }
-    Ok(update(row.guard(), set, unset))
+    Ok(row.update(set, unset))
+}
+
+/// Takes out what stands in the document as it is: the guard says so, and every field costs.
+fn leave_out(row: &JobRow, before: &Job, set: &mut Document) {
+    if before.ended == row.job.ended {
+        set.remove(ours!("ended"));
+    }
+    if before.skip_next == row.job.skip_next {
+        set.remove(ours!("skip"));
+    }
+    if crate::legacy::next_run_at(before) == crate::legacy::next_run_at(&row.job) {
+        set.remove("nextRunAt");
+        set.remove(ours!("next"));
+    }
 }

@@ -14,7 +14,6 @@ use super::ops::{Deed, Ops, carry_out};
 use super::read;
 use crate::db::{Db, Durability};
 use crate::error::Step;
-use crate::jobs::update as statement;
 use crate::legacy::ours;
 use crate::value::date;
 
@@ -65,7 +64,7 @@ async fn update_locked(db: &Db, request: &UpdateJob) -> Step<UpdateOutcome> {
         set.insert(ours!("ops"), ops.to_bson());
         let collection = db.names.of_job(&request.id);
         let read_at = Instant::now();
-        let statement = statement(row.guard(), set, unset);
+        let statement = row.update(set, unset);
         if db.update(collection, vec![statement], Durability::Full).await?.n == 1 {
             let deed = Deed { collection: collection.to_owned(), key: row.key.clone(), ops };
             carry_out(db, &[deed], read_at).await?;
@@ -91,7 +90,7 @@ pub(crate) async fn delete(db: &Db, id: &JobId, actor: &str) -> Step<bool> {
         };
         let collection = db.names.of_job(id);
         let read_at = Instant::now();
-        let statement = statement(row.guard(), set, doc! { ours!("fire"): true });
+        let statement = row.update(set, doc! { ours!("fire"): true });
         if db.update(collection, vec![statement], Durability::Full).await?.n == 1 {
             let deed = Deed { collection: collection.to_owned(), key: row.key.clone(), ops };
             carry_out(db, &[deed], read_at).await?;

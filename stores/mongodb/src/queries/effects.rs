@@ -19,7 +19,7 @@ use super::read;
 use crate::db::{Db, Durability};
 use crate::error::Step;
 use crate::ids::{inner_key, job_filter, job_id, object_id};
-use crate::jobs::{JobRow, update};
+use crate::jobs::JobRow;
 use crate::legacy::{OURS, ours};
 use crate::value::{date, int, n, text, time};
 
@@ -109,6 +109,31 @@ impl Effect {
         filter
     }
 
+    /// One statement for ends that mean the same, each of another job. The id of the last execution is
+    /// what the claim has noted as the one that runs; where that is another, the statement passes it over.
+    fn statement_for(group: &[&Self]) -> Document {
+        let all = |value: fn(&Self) -> Bson| group.iter().map(|effect| value(effect)).collect::<Vec<_>>();
+        let slots = all(|effect| inner_key(effect.key));
+        let mut statement = group.first().map(|effect| effect.statement()).unwrap_or_default();
+        statement.insert(
+            "q",
+            doc! {
+                "_id": { "$in": all(|effect| crate::ids::job_key(&effect.job_id)) },
+                ours!("slots.e"): { "$in": slots.clone() },
+                ours!("run"): { "$in": all(|effect| Bson::String(effect.id.to_string())) },
+            },
+        );
+        if let Ok(u) = statement.get_document_mut("u") {
+            u.insert("$pull", doc! { ours!("slots"): { "e": { "$in": slots } } });
+            u.insert("$rename", doc! { ours!("run"): ours!("last") });
+            if let Ok(set) = u.get_document_mut("$set") {
+                set.remove(ours!("last"));
+            }
+        }
+        statement.insert("multi", true);
+        statement
+    }
+
     fn statement(&self) -> Document {
         let mut set = doc! { "lastStatus": &self.status, ours!("last"): self.id.to_string() };
         if let Some(at) = self.started_at {
@@ -131,16 +156,56 @@ impl Effect {
 pub(crate) async fn apply(db: &Db, effects: &[Effect], now: Timestamp) -> Step<HashMap<ObjectId, bool>> {
     let mut paused = HashMap::new();
     for collection in db.names.of_jobs() {
-        let plain = effects.iter().filter(|e| e.is_plain() && db.names.of_job(&e.job_id) == collection);
-        let statements: Vec<Document> = plain.map(Effect::statement).collect();
-        if !statements.is_empty() {
-            db.update(collection, statements, Durability::Full).await?;
-        }
+        let of_here = |e: &&Effect| e.is_plain() && db.names.of_job(&e.job_id) == collection;
+        let plain: Vec<&Effect> = effects.iter().filter(of_here).collect();
+        apply_plain(db, collection, &plain).await?;
     }
     for effect in effects.iter().filter(|e| !e.is_plain()) {
         paused.insert(effect.key, apply_one(db, effect, now).await?);
     }
     Ok(paused)
+}
+
+/// Those that take no more than one blind update each. Ends of one claim mean mostly the same for their
+/// jobs, so one statement writes what is the same for many; what it does not find is tried one by one.
+async fn apply_plain(db: &Db, collection: &str, effects: &[&Effect]) -> Step<()> {
+    let mut of_job: HashMap<&JobId, u32> = HashMap::new();
+    for effect in effects {
+        *of_job.entry(&effect.job_id).or_default() += 1;
+    }
+    let mut alike: HashMap<_, Vec<&Effect>> = HashMap::new();
+    let mut singly: Vec<&Effect> = Vec::new();
+    for effect in effects {
+        if of_job.get(&effect.job_id) == Some(&1) {
+            let counts = matches!(effect.failures, FailureCount::Increment { .. });
+            let keeps = matches!(effect.failures, FailureCount::Keep);
+            let kind = (effect.status.as_str(), effect.started_at, counts, keeps);
+            alike.entry(kind).or_default().push(effect);
+        } else {
+            // Each counts for itself, in order.
+            singly.push(effect);
+        }
+    }
+    let mut statements = Vec::new();
+    let mut wanted = 0;
+    let mut grouped: Vec<&Effect> = Vec::new();
+    for group in alike.into_values() {
+        if group.len() < 3 {
+            singly.extend(group);
+            continue;
+        }
+        wanted += group.len() as u64;
+        statements.push(Effect::statement_for(&group));
+        grouped.extend(group);
+    }
+    if !statements.is_empty() && db.update(collection, statements, Durability::Full).await?.n < wanted {
+        singly.extend(grouped);
+    }
+    if !singly.is_empty() {
+        let statements = singly.iter().map(|effect| effect.statement()).collect();
+        db.update(collection, statements, Durability::Full).await?;
+    }
+    Ok(())
 }
 
 /// One that may pause the job, set it aside, or make it due.
@@ -173,7 +238,7 @@ async fn apply_one(db: &Db, effect: &Effect, now: Timestamp) -> Step<bool> {
         } else {
             set.insert(ours!("ops"), ops.to_bson());
         }
-        let statement = update(row.guard(), set, unset);
+        let statement = row.update(set, unset);
         if db.update(collection, vec![statement], Durability::Full).await?.n == 1 {
             if !ops.is_empty() {
                 let deed = Deed { collection: collection.to_owned(), key: row.key.clone(), ops };

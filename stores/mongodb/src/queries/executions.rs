@@ -21,10 +21,8 @@ use crate::value::date;
 const SKEW: std::time::Duration = std::time::Duration::from_hours(24);
 
 async fn one(db: &Db, id: &ExecutionId) -> Step<Option<Execution>> {
-    let options = mongodb::options::FindOneOptions::builder().projection(doc! { "logs": 0 }).build();
-    let rows = db.collection(&db.names.executions);
-    let found = rows.find_one(doc! { "_id": object_id(id) }).with_options(options).await?;
-    let read = found.as_ref().map(crate::rows::execution).transpose()?;
+    let found = db.find(&db.names.executions, doc! { "_id": object_id(id) }, no_logs()).await?;
+    let read = found.first().map(crate::rows::execution).transpose()?;
     Ok(read.filter(|execution| execution.id == *id))
 }
 

@@ -83,7 +83,6 @@ async fn page(
     most: usize,
     now: Timestamp,
 ) -> Step<Vec<Job>> {
-    let direction = if query.descending { -1 } else { 1 };
     let field = match query.sort {
         JobSort::Name => "name",
         JobSort::CreatedAt => "createdAt",
@@ -93,25 +92,56 @@ async fn page(
     };
     let nullable = matches!(query.sort, JobSort::DueAt | JobSort::LastRunAt);
     let kinds = if nullable {
-        vec![doc! { field: { "$ne": Bson::Null } }, doc! { field: Bson::Null }]
+        vec![(doc! { field: { "$ne": Bson::Null } }, query.descending), (doc! { field: Bson::Null }, false)]
     } else {
-        vec![doc! {}]
+        vec![(doc! {}, query.descending)]
     };
-    let mut jobs: Vec<Job> = Vec::new();
-    for kind in kinds {
-        let left = most.saturating_sub(jobs.len());
+    let mut docs: Vec<Document> = Vec::new();
+    for (kind, descending) in kinds {
+        let left = most.saturating_sub(docs.len());
         if left == 0 {
             break;
         }
-        let options = FindOptions::builder()
-            .sort(doc! { field: direction, "_id": 1 })
-            .limit(i64::try_from(left).unwrap_or(i64::MAX))
-            .allow_disk_use(true)
-            .build();
-        let docs = db.find(collection, doc! { "$and": [filter.clone(), kind] }, options).await?;
-        jobs.extend(docs.into_iter().map(|doc| JobRow::read(doc, &db.cache, now).job));
+        let wanted = doc! { "$and": [filter.clone(), kind] };
+        if !descending {
+            docs.extend(first(db, collection, wanted, doc! { field: 1, "_id": 1 }, left).await?);
+            continue;
+        }
+        // Ids go up where values go down, which no index does: of those with the last value, the first
+        // are asked for once more.
+        let mut found = first(db, collection, wanted.clone(), doc! { field: -1 }, left).await?;
+        if found.len() == left
+            && let Some(last) = found.last().and_then(|doc| value(doc, field)).cloned()
+        {
+            found.retain(|doc| value(doc, field) != Some(&last));
+            let same = doc! { "$and": [wanted, { field: last }] };
+            let left = left - found.len();
+            found.extend(first(db, collection, same, doc! { field: 1, "_id": 1 }, left).await?);
+        }
+        docs.extend(found);
     }
-    Ok(jobs)
+    Ok(docs.into_iter().map(|doc| JobRow::read(doc, &db.cache, now).job).collect())
+}
+
+async fn first(
+    db: &Db,
+    collection: &str,
+    filter: Document,
+    sort: Document,
+    limit: usize,
+) -> Step<Vec<Document>> {
+    let mut options = crate::db::at_most(limit);
+    options.sort = Some(sort);
+    options.allow_disk_use = Some(true);
+    db.find(collection, filter, options).await
+}
+
+/// The value at a path.
+fn value<'a>(doc: &'a Document, path: &str) -> Option<&'a Bson> {
+    match path.split_once('.') {
+        Some((outer, inner)) => doc.get_document(outer).ok()?.get(inner),
+        None => doc.get(path),
+    }
 }
 
 fn order(a: &Job, b: &Job, query: &JobQuery) -> Ordering {

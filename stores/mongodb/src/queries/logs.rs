@@ -7,7 +7,7 @@ use serde_json::Value;
 use unified_scheduler_core::execution::{Level, LogLine};
 use unified_scheduler_core::id::ExecutionId;
 
-use crate::db::Db;
+use crate::db::{Db, only};
 use crate::error::Step;
 use crate::ids::object_id;
 use crate::legacy::ours;
@@ -83,10 +83,9 @@ pub(crate) fn append(lines: &[LogLine], first: u64) -> Vec<Document> {
 
 /// The lines of an execution.
 pub(crate) async fn list(db: &Db, id: &ExecutionId, skip: u64, limit: usize) -> Step<Vec<LogLine>> {
-    let options = mongodb::options::FindOneOptions::builder().projection(doc! { "logs": 1 }).build();
-    let executions = db.collection(&db.names.executions);
-    let found = executions.find_one(doc! { "_id": object_id(id) }).with_options(options).await?;
-    let Some(doc) = found else { return Ok(Vec::new()) };
+    let filter = doc! { "_id": object_id(id) };
+    let found = db.find(&db.names.executions, filter, only(doc! { "logs": 1 })).await?;
+    let Some(doc) = found.first() else { return Ok(Vec::new()) };
     let logs = doc.get_array("logs").map_or(&[][..], Vec::as_slice);
     let lines = logs.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX)).take(limit);
     Ok(lines.filter_map(Bson::as_document).map(line).collect())

@@ -1,5 +1,6 @@
 //! The verbs, one file for each group of them.
 
+pub(crate) mod board;
 pub(crate) mod calendars;
 pub(crate) mod claim;
 pub(crate) mod complete;
@@ -13,6 +14,7 @@ pub(crate) mod history;
 pub(crate) mod import;
 pub(crate) mod list;
 pub(crate) mod logs;
+pub(crate) mod look;
 pub(crate) mod nodes;
 pub(crate) mod ops;
 pub(crate) mod pending;

@@ -10,11 +10,11 @@ use unified_scheduler_core::id::JobId;
 use unified_scheduler_core::store::{ClaimBatch, ClaimRequest, Claimed};
 
 use super::ops::{Deed, Ops, carry_out};
-use super::{claim, ops, places, read};
+use super::{look, ops, places, read};
 use crate::db::{Db, Durability};
 use crate::error::Step;
 use crate::ids::{inner_key, inner_keys, object_id};
-use crate::jobs::{JobRow, Slot, update};
+use crate::jobs::{JobRow, Slot};
 use crate::legacy::ours;
 use crate::rows;
 
@@ -80,7 +80,7 @@ pub(crate) async fn take(
         let others: Vec<&str> = closed.iter().map(JobId::as_str).collect();
         let except = doc! { "job_id": { "$nin": others }, "_id": { "$nin": seen.clone() } };
         asked = page.max(100);
-        let stages = claim::startable(handlers, batch.now, except, asked);
+        let stages = look::startable(handlers, batch.now, except, asked);
         let next = db.aggregate(&db.names.executions, stages, asked).await?;
         found = next
             .into_iter()
@@ -160,9 +160,12 @@ async fn start(
         set.insert(ours!("slots"), slots.iter().map(|slot| slot.to_bson()).collect::<Vec<_>>());
         set.insert(ours!("queued"), inner_keys(&queued));
         set.insert(ours!("token"), inner_key(token));
+        if let Some(last) = room.starts.last() {
+            set.insert(ours!("run"), last.id.to_string());
+        }
         set.insert(ours!("ops"), ops.to_bson());
         let collection = db.names.of_job(room.row.id());
-        statements.entry(collection).or_default().push(update(room.row.guard(), set, unset));
+        statements.entry(collection).or_default().push(room.row.update(set, unset));
         deeds.push(Deed { collection: collection.to_owned(), key: room.row.key.clone(), ops });
     }
     let read_at = Instant::now();

@@ -14,7 +14,7 @@ use super::{places, read};
 use crate::db::{Db, Durability, at_most};
 use crate::error::Step;
 use crate::ids::object_id;
-use crate::jobs::{JobRow, update};
+use crate::jobs::JobRow;
 use crate::legacy::{OURS, ours};
 use crate::rows;
 use crate::value::{date, n, text};
@@ -58,7 +58,7 @@ async fn embed(db: &Db, row: &JobRow, ops: Ops) -> Step<Option<bool>> {
     set.insert(ours!("ops"), ops.to_bson());
     let collection = db.names.of_job(row.id());
     let read_at = Instant::now();
-    let written = db.update(collection, vec![update(row.guard(), set, unset)], Durability::Full).await?;
+    let written = db.update(collection, vec![row.update(set, unset)], Durability::Full).await?;
     if written.n == 0 {
         return Ok(None);
     }

@@ -265,7 +265,7 @@ pub(crate) struct Lanes {
 struct Bounds {
     handlers: Vec<String>,
     priorities: Vec<i32>,
-    bounds: Vec<i64>,
+    from: Vec<i64>,
 }
 
 impl Bounds {
@@ -275,7 +275,7 @@ impl Bounds {
         Ok(Self {
             handlers: row.try_get(from)?,
             priorities: row.try_get(from + 1)?,
-            bounds: heads.into_iter().map(|head| head.map_or(now, |head| head.min(now))).collect(),
+            from: heads.into_iter().map(|head| head.map_or(now, |head| head.min(now))).collect(),
         })
     }
 }
@@ -302,7 +302,7 @@ pub(crate) async fn pick(
             for lanes in [jobs, pending] {
                 bind(&mut params, lanes.handlers.as_slice())?;
                 bind(&mut params, lanes.priorities.as_slice())?;
-                bind(&mut params, lanes.bounds.as_slice())?;
+                bind(&mut params, lanes.from.as_slice())?;
             }
             session.all(BOUNDED, params).await?
         }
