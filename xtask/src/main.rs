@@ -80,7 +80,7 @@ fn test() -> Result<(), Failure> {
     docs.env("RUSTDOCFLAGS", "-D warnings");
     steps::run("docs", docs)?;
     let services = Services::start(Kind::ALL, Durability::Fast);
-    let mut tests = cargo(&["test", "--workspace"]);
+    let mut tests = cargo(&["test", "--workspace", "--no-fail-fast"]);
     services.name_in(&mut tests);
     // What could not be had is told after what the tests say of the rest.
     let tested = steps::run("tests", tests).and_then(|()| python::test(&root(), &services));
