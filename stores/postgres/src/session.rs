@@ -14,6 +14,7 @@ use crate::config::PostgresConfig;
 use crate::error::Step;
 use crate::hints::{CHANNEL, Hints};
 use crate::pool::{Lent, Pool};
+use crate::queries::look::Quiet;
 use crate::queries::pick::Lanes;
 
 /// What all calls of a store share.
@@ -27,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) calendars: Mutex<Option<(i64, Arc<Calendars>)>>,
     pub(crate) pages: Mutex<Pages>,
     pub(crate) lanes: Mutex<Option<Lanes>>,
+    /// What the last claim found, if that was nothing.
+    pub(crate) quiet: Mutex<Option<Quiet>>,
     /// Statements with the schema filled in, by the address and length of their text.
     texts: Mutex<HashMap<(usize, usize), Arc<str>>>,
     begin: String,
@@ -57,6 +60,7 @@ impl Shared {
             calendars: Mutex::default(),
             pages: Mutex::new(Pages { spare: 64, pending: 256 }),
             lanes: Mutex::default(),
+            quiet: Mutex::default(),
             texts: Mutex::default(),
             schema,
             config,

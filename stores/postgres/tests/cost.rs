@@ -159,6 +159,25 @@ async fn a_batch_costs_the_same_round_trips_whatever_its_size() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_has_nothing_to_do_asks_with_one_statement() {
+    let mut place = Place::new().await;
+    place.add("job", 10, place.clock_now()).await;
+    place.churn(1).await;
+    for _ in 0..3 {
+        place.reset().await;
+        assert_eq!(place.claim(100).await.len(), 0);
+        assert_eq!(place.counted().await.0, 1);
+    }
+    // What comes all the same is found, whether or not anybody hinted at it.
+    place.add("new", 1, place.clock_now()).await;
+    let claimed = place.claim(100).await;
+    assert_eq!(claimed.len(), 1);
+    place.complete(&claimed).await;
+    place.clock.advance(Duration::from_secs(10));
+    assert_eq!(place.claim(100).await.len(), 11);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_claim_costs_what_is_due_and_not_what_is_stored_or_was() {
     let mut place = Place::new().await;
     place.add("due", 100, place.clock_now()).await;

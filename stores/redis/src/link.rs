@@ -1,7 +1,8 @@
 //! The connection, and how scripts are called over it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::cluster::ClusterClient;
@@ -20,6 +21,10 @@ use crate::scripts::Script;
 const CLUSTER_RETRIES: u32 = 3;
 const CLUSTER_WAIT: (u64, u64) = (20, 200);
 
+/// How long a cluster may answer nothing before the connection to it is made anew. The driver finds its way back by
+/// itself as a rule; after an end of all nodes at once it was seen not to.
+const CLUSTER_PATIENCE: Duration = Duration::from_secs(5);
+
 /// The connection to one server, or to a cluster. Either is shared by all calls and reconnects by itself.
 #[derive(Clone)]
 enum Wire {
@@ -29,7 +34,9 @@ enum Wire {
 
 /// Calls scripts.
 pub(crate) struct Link {
-    wire: Wire,
+    wire: Arc<Mutex<Wire>>,
+    /// Since when a call has waited, with no answer to any since; only of a cluster.
+    unanswered: Mutex<Option<Instant>>,
     prefix: String,
     nowhere: String,
     config: RedisConfig,
@@ -69,34 +76,9 @@ impl Link {
             // The driver panics without one. Who was first is as good.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
-        let (certificates, clients) = (config.certificates()?, config.clients()?);
-        let connecting = async {
-            if config.cluster {
-                let mut client = ClusterClient::builder(config.nodes.clone())
-                    .retries(CLUSTER_RETRIES)
-                    .min_retry_wait(CLUSTER_WAIT.0)
-                    .max_retry_wait(CLUSTER_WAIT.1)
-                    .connection_timeout(config.timeout)
-                    .response_timeout(config.timeout)
-                    .overall_response_timeout(Some(config.timeout));
-                if let Some(certificates) = certificates {
-                    client = client.certs(certificates);
-                }
-                return Ok(Wire::Cluster(client.build()?.get_async_connection().await?));
-            }
-            let first = clients.into_iter().next();
-            let client = first.ok_or((DriverKind::InvalidClientConfig, "no address"))?;
-            let settings = ConnectionManagerConfig::new()
-                .set_number_of_retries(1)
-                .set_max_delay(Duration::from_secs(1))
-                .set_connection_timeout(Some(config.timeout))
-                .set_response_timeout(Some(config.timeout));
-            Ok(Wire::Single(ConnectionManager::new_with_config(client, settings).await?))
-        };
-        let connected: Result<Wire, RedisError> =
-            tokio::time::timeout(config.timeout, connecting).await.map_err(|_| too_late())?;
         Ok(Self {
-            wire: connected.map_err(from_driver)?,
+            wire: Arc::new(Mutex::new(connect(config).await?)),
+            unanswered: Mutex::new(None),
             prefix: config.prefix(),
             nowhere: format!("{}-", config.prefix()),
             config: config.clone(),
@@ -139,17 +121,47 @@ impl Link {
     }
 
     async fn send(&self, cmd: &Cmd) -> Result<Value, RedisError> {
-        match self.wire.clone() {
+        let answer = match self.wire() {
             Wire::Single(mut wire) => wire.send_packed_command(cmd).await,
-            Wire::Cluster(mut wire) => cmd.query_async(&mut wire).await,
+            Wire::Cluster(mut wire) => {
+                self.asked();
+                cmd.query_async(&mut wire).await
+            }
         }
-        .and_then(Value::extract_error)
+        .and_then(Value::extract_error);
+        if answer.as_ref().err().is_none_or(|error| matches!(error.kind(), DriverKind::Server(_))) {
+            *self.unanswered.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        answer
+    }
+
+    fn wire(&self) -> Wire {
+        self.wire.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes note of a call to a cluster. Where none has been answered for long, the connection is made anew, beside
+    /// the call, which may be given up meanwhile.
+    fn asked(&self) {
+        let now = Instant::now();
+        let mut unanswered = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = *unanswered.get_or_insert(now);
+        if now.saturating_duration_since(since) < CLUSTER_PATIENCE {
+            return;
+        }
+        *unanswered = Some(now);
+        let (wire, config) = (Arc::clone(&self.wire), self.config.clone());
+        tokio::spawn(async move {
+            match connect(&config).await {
+                Ok(fresh) => *wire.lock().unwrap_or_else(PoisonError::into_inner) = fresh,
+                Err(error) => tracing::debug!(%error, "the cluster can't be reached anew"),
+            }
+        });
     }
 
     /// A command that no script may call, on the server that holds our keys.
     pub(crate) async fn ask(&self, cmd: Cmd) -> Result<Value> {
         let answering = async {
-            match self.wire.clone() {
+            match self.wire() {
                 Wire::Single(mut wire) => wire.send_packed_command(&cmd).await,
                 Wire::Cluster(mut wire) => {
                     let route = Route::new(slot_of(&self.prefix), SlotAddr::Master);
@@ -162,6 +174,36 @@ impl Link {
         let answer = tokio::time::timeout(self.config.timeout, answering).await.map_err(|_| too_late())?;
         answer.map_err(from_driver)
     }
+}
+
+async fn connect(config: &RedisConfig) -> Result<Wire> {
+    let (certificates, clients) = (config.certificates()?, config.clients()?);
+    let connecting = async {
+        if config.cluster {
+            let mut client = ClusterClient::builder(config.nodes.clone())
+                .retries(CLUSTER_RETRIES)
+                .min_retry_wait(CLUSTER_WAIT.0)
+                .max_retry_wait(CLUSTER_WAIT.1)
+                .connection_timeout(config.timeout)
+                .response_timeout(config.timeout)
+                .overall_response_timeout(Some(config.timeout));
+            if let Some(certificates) = certificates {
+                client = client.certs(certificates);
+            }
+            return Ok(Wire::Cluster(client.build()?.get_async_connection().await?));
+        }
+        let first = clients.into_iter().next();
+        let client = first.ok_or((DriverKind::InvalidClientConfig, "no address"))?;
+        let settings = ConnectionManagerConfig::new()
+            .set_number_of_retries(1)
+            .set_max_delay(Duration::from_secs(1))
+            .set_connection_timeout(Some(config.timeout))
+            .set_response_timeout(Some(config.timeout));
+        Ok(Wire::Single(ConnectionManager::new_with_config(client, settings).await?))
+    };
+    let connected: Result<Wire, RedisError> =
+        tokio::time::timeout(config.timeout, connecting).await.map_err(|_| too_late())?;
+    connected.map_err(from_driver)
 }
 
 fn too_late() -> Error {

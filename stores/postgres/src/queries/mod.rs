@@ -9,6 +9,7 @@ pub(crate) mod find;
 pub(crate) mod history;
 pub(crate) mod import;
 pub(crate) mod jobs;
+pub(crate) mod look;
 pub(crate) mod nodes;
 pub(crate) mod pick;
 pub(crate) mod reap;
