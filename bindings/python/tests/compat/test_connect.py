@@ -182,7 +182,7 @@ async def test_a_server_that_comes_late_is_waited_for(driver: str, templates: Te
 def locked() -> Iterator[Mongod]:
     """A server with passwords: one user of the usual database of users, and one of another."""
     with Mongod("--auth") as server:
-        admin = {"username": "ad:min", "password": "p@ss/w rd"}
+        admin: dict[str, Any] = {"username": "ad:min", "password": "p@ss/w rd"}
         with pymongo.MongoClient[Any](server.url) as plain:
             plain.admin.command("createUser", admin["username"], pwd=admin["password"], roles=["root"])
         with pymongo.MongoClient[Any](server.url, **admin) as plain:
