@@ -5,11 +5,6 @@
 //! stored. Within its lane what is due comes first. From the lanes' heads come more candidates than are
 //! wanted; of those the first that nobody else holds are locked, up to the limit.
 //!
-//! Nodes that claim at the same time would all walk over the same candidates, and find most of them held. So each takes
-//! a turn, the first number that no other claim has taken (an advisory lock, which goes with the transaction): it lists
-//! as many batches more as there are turns before its own, and tries what those will take last. That is for speed alone:
-//! what is locked, and written, is as safe with any turn.
-//!
 //! The shape leaves the planner little to choose, since it often knows the tables only as they were before they
 //! grew: laterals with a limit or a lock are run for one row after another, in order, and stop at the limit.
 //! What is locked in such a lateral is locked as it is asked for; a sort above it would lock all. What was found once
@@ -32,7 +27,7 @@ use crate::rows::{JobState, count, execution_id, missing, size, state_columns, t
 use crate::session::{Pages, Session, bind, params};
 
 /// $1 the clock of a test, $2 and $3 the node, $4 its handlers, $5 the limit, $6 how many pending executions to
-/// look at, $7 how many due jobs, in the first turn; of a bounded one also $8 to $10 the lanes of jobs and $11 to $13 those of pending
+/// look at, $7 how many due jobs; of a bounded one also $8 to $10 the lanes of jobs and $11 to $13 those of pending
 /// executions: handler, priority, and the time before which nothing is.
 ///
 /// A job is given only as the statement first saw it: one that has changed before it was locked is left to the next
@@ -45,9 +40,6 @@ macro_rules! pick {
     ), node AS MATERIALIZED (
         SELECT FROM @nodes
         WHERE id = $2 AND epoch = $3 AND dead_at IS NULL AND lease_until > (SELECT now FROM clock)
-    ), turns AS MATERIALIZED (
-        SELECT coalesce((SELECT i FROM generate_series(0, 7) i
-            WHERE pg_try_advisory_xact_lock('@job_state'::regclass::oid::integer, i) LIMIT 1), 8) AS turn
     ), pending_lanes (handler, priority, bound) AS (",
             $pending_lanes,
             "), pending_heads AS MATERIALIZED (
@@ -94,18 +86,15 @@ macro_rules! pick {
             WHERE s.enabled AND s.fault IS NULL AND s.fire_at IS NOT NULL
                 AND s.handler = l.handler AND s.priority = l.priority AND s.fire_at >= l.bound
             ORDER BY s.fire_at LIMIT 1) AS head FROM job_lanes l
-    ), listed AS MATERIALIZED (
-        SELECT c.*, row_number() OVER (ORDER BY c.priority DESC, c.fire_at, c.id) AS nth FROM (
-            SELECT c.* FROM job_heads l, LATERAL (
-                SELECT s.ctid AS place, s.id, s.priority, s.fire_at FROM @job_state s
-                WHERE s.enabled AND s.fault IS NULL AND s.fire_at IS NOT NULL
-                    AND s.handler = l.handler AND s.priority = l.priority AND s.fire_at >= l.head
-                    AND s.fire_at <= (SELECT now FROM clock)
-                ORDER BY s.fire_at LIMIT $7 + $5 * (SELECT turn FROM turns)) c
-            WHERE l.head <= (SELECT now FROM clock)
-            ORDER BY c.priority DESC, c.fire_at, c.id LIMIT $7 + $5 * (SELECT turn FROM turns)) c
     ), candidates AS MATERIALIZED (
-        SELECT * FROM listed ORDER BY nth <= $5 * (SELECT turn FROM turns), nth
+        SELECT c.* FROM job_heads l, LATERAL (
+            SELECT s.ctid AS place, s.id, s.priority, s.fire_at FROM @job_state s
+            WHERE s.enabled AND s.fault IS NULL AND s.fire_at IS NOT NULL
+                AND s.handler = l.handler AND s.priority = l.priority AND s.fire_at >= l.head
+                AND s.fire_at <= (SELECT now FROM clock)
+            ORDER BY s.fire_at LIMIT $7) c
+        WHERE l.head <= (SELECT now FROM clock)
+        ORDER BY c.priority DESC, c.fire_at, c.id LIMIT $7
     ), due AS MATERIALIZED (
         SELECT NULL::uuid AS execution, NULL AS at, c.place::text AS place, s.max_running, s.live, ",
             state_columns!(),
@@ -150,14 +139,13 @@ macro_rules! pick {
             ARRAY(SELECT handler FROM pending_heads) AS pending_handlers,
             ARRAY(SELECT priority FROM pending_heads) AS pending_priorities,
             ARRAY(SELECT head FROM pending_heads) AS pending_bounds,
-            floor(extract(epoch FROM clock_timestamp() - statement_timestamp()) * 1000)::bigint AS took,
-            (SELECT turn FROM turns)::bigint AS turn
+            floor(extract(epoch FROM clock_timestamp() - statement_timestamp()) * 1000)::bigint AS took
     )
     SELECT m.*, NULL::uuid, NULL::text, NULL::text, NULL::bigint, NULL::uuid[], NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
         NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM summary m
     UNION ALL
     SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-        NULL, NULL, p.* FROM picked p"
+        NULL, p.* FROM picked p"
         )
     };
 }
@@ -191,7 +179,7 @@ const BOUNDED: &str = pick!(
 );
 
 /// Where the columns of a picked job begin, after those of the summary.
-const PICKED: usize = 19;
+const PICKED: usize = 18;
 
 /// Where the columns of its state begin.
 const STATE: usize = PICKED + 5;
@@ -344,7 +332,6 @@ pub(crate) async fn pick(
     let (n_pending, n_due) = (size(picked.pending.len()), size(picked.due.len()));
     picked.left = n_startable > n_pending || n_candidates > n_due || n_waiting == pending_page;
     let short = n_pending + n_due < limit;
-    let due_page = due_page.saturating_add(limit.saturating_mul(number(18)?));
     *shared.pages.lock().unwrap_or_else(PoisonError::into_inner) = Pages {
         spare: next_page(pages.spare, short && n_candidates == due_page, 64),
         pending: next_page(pages.pending, short && n_waiting == pending_page, 256),
