@@ -154,6 +154,12 @@ fn late() -> Error {
     Error::unavailable("the server did not answer in time")
 }
 
+/// How long the driver may look for a server: it must give up before the call's deadline, because only
+/// the driver knows why no server could be used.
+fn patience(asked: Option<Duration>, deadline: Duration) -> Duration {
+    asked.unwrap_or(Duration::from_secs(5)).min(deadline * 3 / 4)
+}
+
 async fn connect(config: &MongodbConfig) -> Step<(Client, Database, bool)> {
     let mut options = ClientOptions::parse(&config.url).await.map_err(|error| {
         // The driver's own words may repeat the URL.
@@ -161,7 +167,7 @@ async fn connect(config: &MongodbConfig) -> Step<(Client, Database, bool)> {
         Error::invalid("the URL holds something that the driver refuses; check hosts and options")
     })?;
     options.app_name.get_or_insert_with(|| "unified-scheduler".to_owned());
-    options.server_selection_timeout.get_or_insert(config.deadline.min(Duration::from_secs(5)));
+    options.server_selection_timeout = Some(patience(options.server_selection_timeout, config.deadline));
     options.connect_timeout.get_or_insert(Duration::from_secs(5));
     options.selection_criteria = Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
     options.write_concern = Some(WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build());
@@ -376,5 +382,19 @@ impl Store for MongodbStore {
         // What is under way gets its answer first, within the deadline.
         drop(tokio::time::timeout(self.config.deadline, client.shutdown()).await);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_drivers_reason_comes_before_the_deadline() {
+        let seconds = Duration::from_secs;
+        assert_eq!(patience(None, seconds(4)), seconds(3));
+        assert_eq!(patience(None, seconds(60)), seconds(5));
+        assert_eq!(patience(Some(seconds(1)), seconds(4)), seconds(1));
+        assert_eq!(patience(Some(seconds(30)), seconds(4)), seconds(3));
     }
 }
