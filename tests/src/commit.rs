@@ -435,7 +435,7 @@ fn after_firing(model: &mut Model, asked: &Asked, batch: &ClaimBatch) {
     let (job, plan) = (&asked.job, &asked.plan);
     let made: BTreeSet<ExecutionId> = of_batch(batch).into_iter().collect();
     for record in &plan.records {
-        let known = model.occurrences.contains(&(job.id.clone(), record.due_at));
+        let known = model.occurrences.contains_key(&(job.id.clone(), record.due_at));
         if !known || (made.contains(&record.id) && !model.rows.contains_key(&record.id)) {
             model.violate(format!("I2 {} has no record for {}", job.id, record.due_at));
         }
