@@ -415,3 +415,23 @@ pub(crate) fn still_fresh(read_at: Instant) -> Step<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_split_evenly_in_order_and_loses_nothing() {
+        for (n, sizes) in [
+            (0, vec![0]),
+            (249, vec![249]),
+            (250, vec![125, 125]),
+            (1000, vec![125; 8]),
+            (9999, vec![1250, 1250, 1250, 1250, 1250, 1250, 1250, 1249]),
+        ] {
+            let split = parts((0..n).collect());
+            assert_eq!(split.iter().map(Vec::len).collect::<Vec<_>>(), sizes);
+            assert!(split.concat().into_iter().eq(0..n));
+        }
+    }
+}
