@@ -6,10 +6,10 @@ use std::time::Duration;
 use unified_scheduler_core::execution::Trigger;
 use unified_scheduler_core::settle::Ending;
 use unified_scheduler_core::store::{
-    CancelOutcome, ClaimBatch, ClaimOutcome, ClaimRequest, CompleteOutcome, CompleteRequest, Completion,
-    CreateJobs, CreateOutcome, HeartbeatOutcome, HeartbeatRequest, JoinRequest, Joined, NewExecution,
-    NextDue, NodeRef, ReapRequest, Reaped, Report, Store, TriggerOutcome, TriggerRequest, UpdateJob,
-    UpdateOutcome,
+    CancelOutcome, ClaimBatch, ClaimOutcome, ClaimRequest, Claimed, CompleteOutcome, CompleteRequest,
+    Completion, CreateJobs, CreateOutcome, HeartbeatOutcome, HeartbeatRequest, JoinRequest, Joined,
+    NewExecution, NextDue, NodeRef, ReapRequest, Reaped, Report, Store, TriggerOutcome, TriggerRequest,
+    UpdateJob, UpdateOutcome,
 };
 use unified_scheduler_core::{ChainOn, Execution, ExecutionId, JobId, Result, Status, Timestamp};
 
@@ -86,6 +86,17 @@ impl Witness {
             after_firing(&mut model, asked, batch);
         }
         Ok(outcome)
+    }
+
+    pub(crate) fn owned(&self, node: &NodeRef) -> Result<Vec<Claimed>> {
+        let owned = at_once(self.store.owned(node))?;
+        let mut model = self.model();
+        for claimed in &owned {
+            if !model.may_write(node, &claimed.execution.id) {
+                model.violate(format!("I7 {node:?} is told that it owns {:?}", claimed.execution));
+            }
+        }
+        Ok(owned)
     }
 
     pub(crate) fn complete(
@@ -424,7 +435,7 @@ fn after_firing(model: &mut Model, asked: &Asked, batch: &ClaimBatch) {
     let (job, plan) = (&asked.job, &asked.plan);
     let made: BTreeSet<ExecutionId> = of_batch(batch).into_iter().collect();
     for record in &plan.records {
-        let known = model.occurrences.contains(&(job.id.clone(), record.due_at));
+        let known = model.occurrences.contains_key(&(job.id.clone(), record.due_at));
         if !known || (made.contains(&record.id) && !model.rows.contains_key(&record.id)) {
             model.violate(format!("I2 {} has no record for {}", job.id, record.due_at));
         }

@@ -182,7 +182,7 @@ impl Store for FaultyStore {
 
     async fn owned(&self, node: &NodeRef) -> Result<Vec<Claimed>> {
         let node = node.clone();
-        self.call("owned", move |w| at_once(w.store.owned(&node))).await
+        self.call("owned", move |w| w.owned(&node)).await
     }
 
     async fn complete(&self, request: CompleteRequest<'_>) -> Result<Vec<CompleteOutcome>> {

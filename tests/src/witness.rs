@@ -13,7 +13,6 @@ use std::task::{Context, Poll, Waker};
 
 use unified_scheduler_core::execution::Trigger;
 use unified_scheduler_core::plan::EnginePlanner;
-use unified_scheduler_core::policy::Keep;
 use unified_scheduler_core::schedule::Calendars;
 use unified_scheduler_core::store::{
     ClaimBatch, Completion, ExecutionQuery, ExecutionSort, JobQuery, Live, MemoryStore, NextDue, NodeRef,
@@ -42,8 +41,8 @@ pub struct Model {
     pub open: BTreeMap<JobId, BTreeSet<ExecutionId>>,
     /// Epochs that are alive, and until when.
     pub nodes: BTreeMap<NodeId, (i64, Timestamp)>,
-    /// Scheduled occurrences that have a record.
-    pub occurrences: BTreeSet<(JobId, Timestamp)>,
+    /// Scheduled occurrences that have a record, and the execution that it is.
+    pub occurrences: BTreeMap<(JobId, Timestamp), ExecutionId>,
     /// What idempotency keys stand for.
     pub keys: BTreeMap<(JobId, String), ExecutionId>,
     /// What must not have happened.
@@ -195,7 +194,15 @@ impl Witness {
         let new = self.row(id);
         let mut model = self.model();
         match new {
-            Some(new) => model.change(new),
+            Some(new) => {
+                // A record that is gone makes room for another, when an edit has set the schedule back.
+                let occurrence = (new.job_id.clone(), new.due_at);
+                let before = model.occurrences.get(&occurrence).copied();
+                if before.is_some_and(|before| self.row(&before).is_none()) {
+                    model.occurrences.remove(&occurrence);
+                }
+                model.change(new);
+            }
             None => {
                 if let Some(row) = model.rows.get_mut(id) {
                     row.removed = true;
@@ -300,11 +307,12 @@ impl Model {
 
     fn created(&mut self, new: &Execution) -> Option<String> {
         let root = new.trigger == Trigger::Schedule && new.attempt == 1 && new.nonce.is_empty();
-        if root && !self.occurrences.insert((new.job_id.clone(), new.due_at)) {
-            // A record that is not kept makes room for another only when the schedule was set back.
-            let kept = self.jobs.get(&new.job_id).is_none_or(|j| j.definition.history.keep == Keep::All);
-            return kept
-                .then(|| format!("I1 the occurrence {}@{} has a second execution", new.job_id, new.due_at));
+        let occurrence = (new.job_id.clone(), new.due_at);
+        if root && let Some(before) = self.occurrences.insert(occurrence, new.id) {
+            let (job, due_at) = (&new.job_id, new.due_at);
+            return Some(format!(
+                "I1 the occurrence {job}@{due_at} has a second execution: {before}, {new:?}"
+            ));
         }
         // What a stopping node hands back is neither a retry nor a crash.
         if new.attempt < 1 + new.retries + new.crashes && new.trigger != Trigger::Manual {

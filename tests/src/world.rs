@@ -115,6 +115,8 @@ pub fn run(shape: &Shape) -> Report {
     runtime.block_on(world.live());
     // What still sleeps holds the world; it goes with the runtime.
     drop(runtime);
+    // Processes hold the world as well, and it them.
+    world.lock().slots.clear();
     let counters = world.lock().counters.clone();
     let model = world.witness.model();
     Report { violations: model.violations.clone(), counters, trace: model.trace }

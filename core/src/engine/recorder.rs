@@ -162,6 +162,8 @@ impl Recorder {
                 }),
                 CompleteOutcome::Refused => {
                     tracing::warn!(execution_id = %completion.execution_id, "it belonged to another node by then");
+                    // This node is most likely dead, and what else it runs belongs to others, too.
+                    engine.renew.notify_one();
                     let execution = Box::new(owner.ctx.execution().clone());
                     engine.events.tell(|| Event::ExecutionRefused { execution });
                     continue;

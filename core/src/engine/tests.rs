@@ -20,7 +20,7 @@ use crate::jobs::RunOptions;
 use crate::policy::Retry;
 use crate::scheduler::Scheduler;
 use crate::static_job::{every, on_demand};
-use crate::store::{CancelOutcome, ExecutionQuery, ExecutionSort, MemoryStore, Store};
+use crate::store::{CancelOutcome, ExecutionQuery, ExecutionSort, JoinRequest, MemoryStore, Store};
 use crate::testing::ManualRuntime;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -295,25 +295,58 @@ fn a_call_without_an_answer_fails_in_time_and_is_made_again() {
 #[test]
 fn a_claim_whose_reply_is_lost_is_found_and_run_once() {
     let bench = Bench::new();
-    let n = Arc::new(AtomicU32::new(0));
-    let count = Arc::clone(&n);
-    let work = move |_: Context| {
-        let count = Arc::clone(&count);
-        async move {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-    };
-    let _scheduler = bench.start(1, |s| s.job(every("job", HOUR).run(work)));
-    assert_eq!(n.load(Ordering::Relaxed), 1);
+    let work = Sticky::default();
+    let _scheduler = bench.start(1, |s| s.job(every("job", HOUR).run(work.clone())));
+    assert_eq!(work.n(), 1);
     bench.advance(Duration::from_secs(3599));
     bench.store.fail("claim", Fault::LosesReply, 1);
     // The heartbeat of that instant would tell at once.
     bench.store.fail("heartbeat", Fault::Away, 1);
     bench.advance(SECOND);
-    assert_eq!((bench.statuses()[1], n.load(Ordering::Relaxed)), (Status::Running, 1), "nobody runs it");
+    assert_eq!((bench.statuses()[1], work.n()), (Status::Running, 1), "nobody runs it");
     bench.advance(SECOND);
     assert_eq!(bench.statuses(), [Status::Success; 2]);
-    assert_eq!(n.load(Ordering::Relaxed), 2);
+    assert_eq!(work.n(), 2);
+}
+
+/// A network that repeats a join ends the epoch, and nobody tells the node.
+fn join_again(bench: &Bench) {
+    let node = bench.runtime.block_on(bench.store.list_nodes()).unwrap().remove(0);
+    let request = JoinRequest { id: node.id, ttl: 15 * SECOND, info: node.info };
+    bench.runtime.block_on(bench.store.join(request)).unwrap();
+}
+
+#[test]
+fn what_was_refused_is_not_started_again_before_the_node_knows_that_it_is_dead() {
+    let bench = Bench::new();
+    let work = Sticky::default();
+    let scheduler = bench.start(1, |s| s.job(on_demand("job").run(work.clone())));
+    bench.store.fail("complete", Fault::Away, 1);
+    bench.run(&scheduler, "job", RunOptions::default());
+    bench.advance(Duration::ZERO);
+    join_again(&bench);
+    bench.store.fail("heartbeat", Fault::Away, usize::MAX);
+    bench.advance(SECOND);
+    bench.store.fail("claim", Fault::Away, 1);
+    scheduler.look();
+    bench.advance(2 * SECOND);
+    assert_eq!((work.n(), bench.statuses()), (1, vec![Status::Running]));
+    bench.store.heal();
+    bench.advance(HOUR);
+    assert_eq!((work.n(), bench.statuses()), (1, vec![Status::Lost]));
+}
+
+#[test]
+fn a_node_whose_end_is_refused_asks_at_once_whether_it_is_alive() {
+    let bench = Bench::new();
+    let (seen, hear) = recorder();
+    let work = |ctx: Context| async move { ctx.sleep(SECOND).await };
+    let scheduler = bench.start(1, |s| s.listener(hear).job(on_demand("job").run(work)));
+    bench.run(&scheduler, "job", RunOptions::default());
+    bench.advance(SECOND / 2);
+    join_again(&bench);
+    bench.advance(SECOND / 2);
+    assert!(seen.lock().unwrap().iter().any(|event| matches!(event, Event::LeaseLost { .. })));
 }
 
 #[test]

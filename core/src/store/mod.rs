@@ -128,7 +128,9 @@ pub trait Store: Debug + Send + Sync + 'static {
     async fn claim(&self, request: ClaimRequest<'_>, planner: &dyn Planner) -> Result<ClaimOutcome>;
 
     /// What is recorded as running under this node and epoch: how a node that lost the reply of a claim
-    /// finds out what it owns. Where the job is gone: see [`Claimed::of_deleted_job`].
+    /// finds out what it owns. Nothing when the epoch is dead: the rows are there until they are reaped, and
+    /// a node that does not know yet must start nothing of them, least of all what it ran and was refused.
+    /// Where the job is gone: see [`Claimed::of_deleted_job`].
     async fn owned(&self, node: &NodeRef) -> Result<Vec<Claimed>>;
 
     /// Ends executions, each only while owned (see fencing), with its logs, its retry, its chained

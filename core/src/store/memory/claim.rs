@@ -136,6 +136,9 @@ impl State {
     }
 
     pub(super) fn owned(&self, node: &NodeRef) -> Vec<Claimed> {
+        if !self.nodes.is_alive(node) {
+            return Vec::new();
+        }
         let owned = self.executions.owned_by(node);
         owned
             .map(|execution| match self.jobs.get(&execution.job_id) {

@@ -17,6 +17,7 @@ group! { "fencing":
     another_claim_counter_can_not_complete,
     a_zombie_can_not_complete_after_it_was_reaped,
     a_node_that_is_dead_can_not_complete_before_it_is_reaped,
+    an_epoch_owns_what_it_runs_until_it_is_dead,
     a_completion_after_the_lease_but_before_death_counts,
     reports_are_written_in_order_and_only_while_owned,
     a_node_that_never_joined_can_do_nothing,
@@ -76,6 +77,27 @@ async fn a_node_that_is_dead_can_not_complete_before_it_is_reaped(ctx: &Ctx<'_>)
     let claimed = ctx.running("job", &node).await?;
     ctx.kill(&node).await?;
     assert!(is_refused(ctx, &node, &claimed).await?);
+    Ok(())
+}
+
+async fn an_epoch_owns_what_it_runs_until_it_is_dead(ctx: &Ctx<'_>) -> Result<()> {
+    let n_owned = async |node: &NodeRef| ctx.store().owned(node).await.map(|owned| owned.len());
+    let old = ctx.join_for("node", MINUTE).await?;
+    let claimed = ctx.running("job", &old).await?;
+    ctx.advance(2 * MINUTE);
+    assert_eq!(n_owned(&old).await?, 1, "nobody has taken it yet, and it may renew");
+    let new = ctx.join("node").await?;
+    assert_eq!((n_owned(&old).await?, n_owned(&new).await?), (0, 0), "the next epoch has ended it");
+    assert_eq!(
+        ctx.execution(&claimed.execution.id).await?.status,
+        Status::Running,
+        "it is still to be reaped"
+    );
+
+    let leaver = ctx.join("leaver").await?;
+    ctx.running("other", &leaver).await?;
+    ctx.store().leave(&leaver).await?;
+    assert_eq!(n_owned(&leaver).await?, 0);
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use unified_scheduler_core::execution::{Execution, Status};
 use unified_scheduler_core::id::{ExecutionId, JobId};
 use unified_scheduler_core::store::{Claimed, ExecutionQuery, ExecutionSort, NodeRef, Page};
 
-use super::{ops, read};
+use super::{nodes, ops, read};
 use crate::db::Db;
 use crate::error::Step;
 use crate::ids::object_id;
@@ -36,13 +36,16 @@ pub(crate) async fn get(db: &Db, id: &ExecutionId) -> Step<Option<Execution>> {
 }
 
 pub(crate) async fn owned(db: &Db, node: &NodeRef) -> Step<Vec<Claimed>> {
+    let (alive, now) = nodes::lease(db, node).await?;
+    if alive.is_none() {
+        return Ok(Vec::new());
+    }
     ops::redo(db).await?;
     let docs = db.find(&db.names.executions, rows::owned_by(node), no_logs()).await?;
     let executions = rows::executions(&docs);
     let mut ids: Vec<JobId> = executions.iter().map(|e| e.job_id.clone()).collect();
     ids.sort_unstable();
     ids.dedup();
-    let now = db.now().await?;
     let jobs: HashMap<JobId, _> = read::jobs(db, &ids, now).await?;
     let claimed = executions.into_iter().map(|execution| match jobs.get(&execution.job_id) {
         Some(row) => Claimed { job: row.job.clone(), execution },

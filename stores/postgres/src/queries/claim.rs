@@ -104,7 +104,7 @@ pub(crate) async fn claim(
     again: bool,
     planner: &dyn Planner,
 ) -> Step<ClaimOutcome> {
-    let Picked { now, alive, next_at, pending, due, left, blocked, calendars, live } =
+    let Picked { now, alive, next_at, pending, due, left, cut, blocked, calendars, live } =
         pick(session, &wish.node, &wish.handlers, wish.limit).await?;
     if !alive {
         return Ok(ClaimOutcome::Refused);
@@ -124,7 +124,8 @@ pub(crate) async fn claim(
     }
     let mut batch = draft.write(session, again).await?;
     (batch.more, batch.blocked) = (batch.more || left, batch.blocked || blocked);
-    let soon = (left && wish.limit > 0).then(|| Timestamp::from_millis(now.as_millis() + HELD));
+    let soon = (left && wish.limit > 0)
+        .then(|| Timestamp::from_millis(now.as_millis() + if cut { 0 } else { HELD }));
     batch.next_at = batch.next_at.into_iter().chain(next_at).chain(soon).min();
     Ok(ClaimOutcome::Claimed(Box::new(batch)))
 }

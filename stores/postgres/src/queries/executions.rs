@@ -131,13 +131,15 @@ pub(crate) async fn cancel_pending(session: &mut Session, job: &JobId, why: &str
     Ok(())
 }
 
-/// What a node owns by the table, with the jobs. One whose job is gone comes with a stand-in, so that its
-/// owner can end it.
+/// What a node owns by the table, with the jobs; a dead one nothing. One whose job is gone comes with a
+/// stand-in, so that its owner can end it.
 pub(crate) async fn owned(session: &mut Session, node: &NodeRef) -> Step<Vec<Claimed>> {
     const SQL: &str = concat!(
         "SELECT ",
         execution_columns!(),
-        " FROM @executions e WHERE e.status = 'running' AND e.node_id = $1 AND e.epoch = $2 ORDER BY e.id"
+        " FROM @executions e WHERE e.status = 'running' AND e.node_id = $1 AND e.epoch = $2
+            AND EXISTS (SELECT FROM @nodes n WHERE n.id = $1 AND n.epoch = $2 AND n.dead_at IS NULL)
+        ORDER BY e.id"
     );
     let rows = session.all(SQL, params![node.id.as_str(), node.epoch.0]).await?;
     let executions = readable(&rows)?;

@@ -5,6 +5,12 @@
 //! stored. Within its lane what is due comes first. From the lanes' heads come more candidates than are
 //! wanted; of those the first that nobody else holds are locked, up to the limit.
 //!
+//! They are locked by the chunk: first as many as are wanted, then, in place of those that others held, a few at a
+//! time. A lock on a row that has changed since the statement began makes PostgreSQL start its recheck of concurrent
+//! updates (`EvalPlanQual`), which sets up every subplan of the statement: with a scan for each row some 100 µs each
+//! time, so that a node that came late walked for half a second behind the others and got nothing. A chunk is one scan,
+//! which sets it up once. Within a chunk rows come in the order of their place.
+//!
 //! The shape leaves the planner little to choose, since it often knows the tables only as they were before they
 //! grew: laterals with a limit or a lock are run for one row after another, in order, and stop at the limit.
 //! What is locked in such a lateral is locked as it is asked for; a sort above it would lock all. What was found once
@@ -65,18 +71,23 @@ macro_rules! pick {
                         AND coalesce(x.status = 'running', false)) x) AS free
             FROM @job_state s WHERE s.id = c.job_id AND s.fault IS NULL) s ON true
     ), startable AS MATERIALIZED (
-        SELECT * FROM waiting WHERE nth <= free ORDER BY priority DESC, run_at, id
+        SELECT w.*, row_number() OVER (ORDER BY w.priority DESC, w.run_at, w.id) AS rank
+        FROM waiting w WHERE w.nth <= w.free
+    ), start_chunks AS MATERIALIZED (
+        SELECT array_agg(place ORDER BY rank) AS places, array_agg(at ORDER BY rank) AS ats FROM startable
+        GROUP BY greatest(0, (rank - $5 + 15) / 16) ORDER BY greatest(0, (rank - $5 + 15) / 16)
     ), started AS MATERIALIZED (
-        SELECT e.id AS execution, t.at::text AS at, t.place::text AS place, s.max_running, s.live, ",
+        SELECT e.id AS execution, e.at::text AS at, s.place::text AS place, s.max_running, s.live, ",
             state_columns!(),
-            " FROM startable t CROSS JOIN LATERAL (
-            SELECT s.* FROM @job_state s WHERE s.ctid = t.place
-                AND coalesce(s.ctid = t.place AND s.fault IS NULL, false)
+            " FROM start_chunks c CROSS JOIN LATERAL (
+            SELECT s.ctid AS place, s.* FROM @job_state s
+            WHERE s.ctid = ANY (c.places) AND coalesce(s.fault IS NULL, false)
             FOR NO KEY UPDATE SKIP LOCKED) s
+        CROSS JOIN LATERAL unnest(array_positions(c.places, s.place)) u (n)
         CROSS JOIN LATERAL (
-            SELECT e.id FROM @executions e
-            WHERE e.ctid = t.at
-                AND coalesce(e.ctid = t.at AND e.status = 'pending' AND e.handler = ANY ($4), false)
+            SELECT e.ctid AS at, e.id FROM @executions e
+            WHERE e.ctid = c.ats[u.n]
+                AND coalesce(e.ctid = c.ats[u.n] AND e.status = 'pending' AND e.handler = ANY ($4), false)
             FOR NO KEY UPDATE SKIP LOCKED) e
         LIMIT $5
     ), job_lanes (handler, priority, bound) AS (",
@@ -95,14 +106,22 @@ macro_rules! pick {
             ORDER BY s.fire_at LIMIT $7) c
         WHERE l.head <= (SELECT now FROM clock)
         ORDER BY c.priority DESC, c.fire_at, c.id LIMIT $7
+    ), due_chunks AS MATERIALIZED (
+        SELECT array_agg(place) AS places FROM (
+            SELECT place, greatest(0, (rank - wanted + 15) / 16) AS chunk FROM (
+                SELECT place, row_number() OVER (ORDER BY priority DESC, fire_at, id) AS rank,
+                    (SELECT $5 - count(*) FROM started) AS wanted
+                FROM candidates) c) c
+        GROUP BY chunk ORDER BY chunk
     ), due AS MATERIALIZED (
-        SELECT NULL::uuid AS execution, NULL AS at, c.place::text AS place, s.max_running, s.live, ",
+        SELECT NULL::uuid AS execution, NULL AS at, s.place::text AS place, s.max_running, s.live, ",
             state_columns!(),
-            " FROM candidates c CROSS JOIN LATERAL (
-            SELECT s.* FROM @job_state s
-            WHERE s.ctid = c.place AND coalesce(s.ctid = c.place AND s.enabled AND s.fault IS NULL
+            " FROM due_chunks c CROSS JOIN LATERAL (
+            SELECT s.ctid AS place, s.* FROM @job_state s
+            WHERE s.ctid = ANY (c.places) AND coalesce(s.enabled AND s.fault IS NULL
                 AND s.handler = ANY ($4) AND s.fire_at <= (SELECT now FROM clock), false)
             FOR NO KEY UPDATE SKIP LOCKED) s
+        WHERE (s.place IN (SELECT place FROM candidates)) IS TRUE
         LIMIT $5 - (SELECT count(*) FROM started)
     ), picked AS MATERIALIZED (
         SELECT * FROM started UNION ALL SELECT * FROM due
@@ -204,6 +223,8 @@ pub(crate) struct Picked {
     pub(crate) due: Vec<PickedJob>,
     /// Whether there is more that was due and could start: beyond the limit, or held by others.
     pub(crate) left: bool,
+    /// Whether the page ended before the limit was reached: there may be more that nobody holds.
+    pub(crate) cut: bool,
     /// Whether a pending execution was passed over because its job runs as often as it may.
     pub(crate) blocked: bool,
     /// The version of the calendars.
@@ -317,6 +338,7 @@ pub(crate) async fn pick(
         pending: Vec::new(),
         due: Vec::new(),
         left: false,
+        cut: false,
         blocked: number(6)? > 0,
         calendars: first.try_get::<Option<i64>, _>(7)?.unwrap_or_default(),
         live: live(first)?,
@@ -332,6 +354,7 @@ pub(crate) async fn pick(
     let (n_pending, n_due) = (size(picked.pending.len()), size(picked.due.len()));
     picked.left = n_startable > n_pending || n_candidates > n_due || n_waiting == pending_page;
     let short = n_pending + n_due < limit;
+    picked.cut = short && (n_candidates == due_page || n_waiting == pending_page);
     *shared.pages.lock().unwrap_or_else(PoisonError::into_inner) = Pages {
         spare: next_page(pages.spare, short && n_candidates == due_page, 64),
         pending: next_page(pages.pending, short && n_waiting == pending_page, 256),
@@ -369,9 +392,9 @@ fn live(summary: &PgRow) -> Step<HashMap<JobId, LiveIds>> {
 }
 
 /// A page that was too short, because others held or the overlap policy kept what was on it, grows; any other
-/// falls back.
+/// falls back, slowly: whoever held it is most likely still there, and looking in vain costs more than a long page.
 fn next_page(page: i64, too_short: bool, least: i64) -> i64 {
-    if too_short { page.saturating_mul(4).min(1 << 17) } else { (page / 2).max(least) }
+    if too_short { page.saturating_mul(4).min(1 << 17) } else { (page - page / 8).max(least) }
 }
 
 fn picked_job(row: &PgRow) -> Step<PickedJob> {
@@ -390,7 +413,7 @@ mod tests {
     #[test]
     fn a_page_grows_while_it_is_too_short_and_falls_back() {
         assert_eq!(next_page(64, true, 64), 256);
-        assert_eq!(next_page(256, false, 64), 128);
+        assert_eq!(next_page(256, false, 64), 224);
         assert_eq!(next_page(64, false, 64), 64);
         assert_eq!(next_page(1 << 17, true, 64), 1 << 17);
     }

@@ -17,7 +17,8 @@ use unified_scheduler_core::job::{Job, JobDefinition};
 use unified_scheduler_core::plan::EnginePlanner;
 use unified_scheduler_core::schedule::Schedule;
 use unified_scheduler_core::store::{
-    ClaimOutcome, ClaimRequest, Claimed, CreateJobs, CreateOutcome, JoinRequest, NodeInfo, NodeRef, Store,
+    ClaimBatch, ClaimOutcome, ClaimRequest, Claimed, CreateJobs, CreateOutcome, JoinRequest, NodeInfo,
+    NodeRef, Store,
 };
 use unified_scheduler_postgres::{PostgresConfig, PostgresStore};
 
@@ -166,6 +167,10 @@ pub(crate) async fn join(store: &dyn Store) -> NodeRef {
 }
 
 pub(crate) async fn claim(store: &dyn Store, node: &NodeRef, limit: usize) -> Vec<Claimed> {
+    claim_batch(store, node, limit).await.claimed
+}
+
+pub(crate) async fn claim_batch(store: &dyn Store, node: &NodeRef, limit: usize) -> ClaimBatch {
     let planner = EnginePlanner::new(IdSource::new().into());
     let handlers = ["work".to_owned()].into();
     match store
@@ -173,7 +178,7 @@ pub(crate) async fn claim(store: &dyn Store, node: &NodeRef, limit: usize) -> Ve
         .await
         .expect("the store works")
     {
-        ClaimOutcome::Claimed(batch) => batch.claimed,
+        ClaimOutcome::Claimed(batch) => *batch,
         ClaimOutcome::Refused => panic!("refused"),
     }
 }

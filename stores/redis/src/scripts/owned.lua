@@ -1,4 +1,5 @@
--- What a node runs by the record. ARGV: clock, origin, node, epoch.
+-- What a node runs by the record; a dead one nothing. ARGV: clock, origin, node, epoch.
+if not alive(ARGV[3], tonumber(ARGV[4])) then return { {}, {}, {}, {}, {} } end
 local ids = call('ZRANGE', own_key(ARGV[3], ARGV[4]), 0, -1)
 local rows, jobs, runs, definitions = {}, {}, {}, {}
 for i, id in ipairs(ids) do

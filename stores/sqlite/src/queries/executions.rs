@@ -145,14 +145,17 @@ pub(crate) fn cancelled(message: String) -> Step<String> {
     Ok(serde_json::to_string(&JobResult { message, ..JobResult::default() })?)
 }
 
-/// What a node owns by the file, with the jobs. One whose job is gone comes with a stand-in, so that its
-/// owner can end it.
+/// What a node owns by the file, with the jobs; a dead one nothing. One whose job is gone comes with a
+/// stand-in, so that its owner can end it.
 pub(crate) fn owned(session: &Session, node: &NodeRef) -> Step<Vec<Claimed>> {
     const SQL: &str = concat!(
         "SELECT ",
         execution_columns!(),
         " FROM @executions WHERE status = 'running' AND node_id = ?1 AND epoch = ?2 ORDER BY id"
     );
+    if nodes::lease(session, node)?.is_none() {
+        return Ok(Vec::new());
+    }
     let executions = session.readable(SQL, params![node.id.as_str(), node.epoch.0], execution)?;
     let mut owned = Vec::with_capacity(executions.len());
     for execution in executions {
