@@ -206,8 +206,10 @@ PEERS: dict[str, Way] = {
 
 def ways(server: Server) -> dict[str, Way]:
     """Those that differ on this server: on a replica set every write is durable anyhow."""
-    peers = PEERS if server.kind == "one server" else {k: v for k, v in PEERS.items() if v != existing_durable}
-    return {**OURS, **peers}
+    every = {**OURS, **PEERS}
+    return {
+        name: way for name, way in every.items() if way != existing_durable or server.kind == "one server"
+    }
 
 
 def told(server: Server, took: dict[str, list[float]], n: int) -> None:
