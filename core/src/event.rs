@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::execution::Execution;
 use crate::id::{Epoch, JobId, NodeId};
 use crate::job::EndReason;
+use crate::policy::Notifications;
 use crate::time::Timestamp;
 
 /// Something that happened.
@@ -72,6 +73,9 @@ pub enum Event {
         /// When it will be tried again.
         #[serde(skip_serializing_if = "Option::is_none")]
         retry_at: Option<Timestamp>,
+        /// Whom its job wanted to be told when it was claimed; absent where only its record was at hand.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        notify: Option<Notifications>,
     },
     /// An execution of this node ended too late: it belonged to somebody else by then. Nothing was
     /// recorded.

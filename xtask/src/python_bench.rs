@@ -1,4 +1,4 @@
-//! The benches of the Python package: a wheel in release mode, an environment of its own, and a server.
+//! The benches of the Python package: a wheel in release mode, an environment of its own, and servers.
 
 use std::path::Path;
 use std::process::Command;
@@ -41,7 +41,7 @@ pub(crate) fn run(root: &Path, args: &[&str]) -> Result<(), Failure> {
     with_peers.push("[bench]");
     steps::run("the wheel and its peers", python::pip(&bin, &[with_peers.as_os_str()]))?;
     let services = if chosen.iter().any(|(name, _)| *name == "burst") {
-        let services = Services::start(&[Kind::Mongodb], Durability::Durable);
+        let services = Services::start(&[Kind::Mongodb, Kind::MongodbReplica], Durability::Durable);
         services.complete()?;
         Some(services)
     } else {

@@ -1,12 +1,15 @@
-"""1,000 jobs without work, due in the same instant, on one MongoDB: how long from due to the last record.
+"""1,000 jobs without work, due in the same instant, on MongoDB: how long from due to the last record.
 
     python bench/burst.py [--jobs N] [--rounds N]
 
-Five ways in one run, on the same server: this package's own scheduler; `UnifiedScheduler` on the documents
-of the existing backend; the existing design (`peers/existing_design.py`), whose poll is made to come at the
-very instant, with what its driver does by itself, and with writes that wait for the journal as ours do; and
-APScheduler 3 (`peers/apscheduler3.py`), which records nothing. All others write a full record of each run.
-The server is what `TEST_MONGODB_URL` names; `cargo xtask bench python burst` starts one.
+In one run, in turns, on a server of its own and on a replica set: this package's own scheduler;
+`UnifiedScheduler` on the documents of the existing backend; the existing design
+(`peers/existing_design.py`), whose poll is made to come at the very instant, with what its driver does by
+itself; and APScheduler 3 (`peers/apscheduler3.py`), which records nothing. All others write a full record of
+each run. On a replica set the default of every driver is that a write waits for the journals of a majority.
+Alone a server acknowledges what it has in memory; there the existing design also runs with writes that wait
+for the journal, as ours do. `TEST_MONGODB_URL` and `TEST_MONGODB_REPLICA_URL` name the servers, at least one;
+`cargo xtask bench python burst` starts both.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -33,19 +37,37 @@ from unified_scheduler_engine.compat import UnifiedScheduler
 ROOM = 1000
 
 
-def url() -> str:
-    """The server."""
-    found = os.environ.get("TEST_MONGODB_URL")
+#: The kinds of servers, and where each is named.
+SERVERS = {"one server": "TEST_MONGODB_URL", "replica set": "TEST_MONGODB_REPLICA_URL"}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server, or a replica set."""
+
+    kind: str
+    url: str
+
+    def of(self, database: str) -> str:
+        """The URL of a database there."""
+        base, _, options = self.url.partition("?")
+        scheme, _, rest = base.partition("://")
+        return f"{scheme}://{rest.partition('/')[0]}/{database}{'?' * bool(options)}{options}"
+
+
+def servers() -> list[Server]:
+    """Those that are named."""
+    found = [Server(kind, os.environ[name]) for kind, name in SERVERS.items() if os.environ.get(name)]
     if not found:
-        raise SystemExit("name a MongoDB server in TEST_MONGODB_URL, or use `cargo xtask bench python burst`")
-    scheme, _, rest = found.partition("?")[0].partition("://")
-    return f"{scheme}://{rest.partition('/')[0]}"
+        names = " or ".join(SERVERS.values())
+        raise SystemExit(f"name a MongoDB server in {names}, or use `cargo xtask bench python burst`")
+    return found
 
 
 @asynccontextmanager
-async def database(**options: Any) -> AsyncIterator[Any]:
+async def database(server: Server, **options: Any) -> AsyncIterator[Any]:
     """A handle on an empty database, dropped afterwards."""
-    client: Any = AsyncIOMotorClient(url(), **options)
+    client: Any = AsyncIOMotorClient(server.of(""), **options)
     name = f"burst_{uuid.uuid4().hex[:12]}"
     try:
         yield client[name]
@@ -79,17 +101,17 @@ async def last_record(done: Callable[[], bool], db: Any, n: int) -> float:
     return time.time()
 
 
-async def ours(n: int) -> float:
+async def ours(server: Server, n: int) -> float:
     """This package's own scheduler."""
-    async with database() as db:
-        scheduler = Scheduler(f"{url()}/{db.name}", concurrency=ROOM, claim_batch=ROOM)
+    async with database(server) as db:
+        scheduler = Scheduler(server.of(db.name), concurrency=ROOM, claim_batch=ROOM)
         ran = 0
 
         async def nothing() -> None:
             nonlocal ran
             ran += 1
 
-        due = soon(2 + n / 60)
+        due = soon(2 + n / 250)
         for i in range(n):
             scheduler.add_job(nothing, Every(hours=1, anchor=due), id=f"job {i}")
         async with scheduler:
@@ -118,9 +140,9 @@ class Nothing(JobTemplate):
         return {}
 
 
-async def drop_in(n: int) -> float:
+async def drop_in(server: Server, n: int) -> float:
     """`UnifiedScheduler`, on documents that the existing backend wrote."""
-    async with database() as db:
+    async with database(server) as db:
         template, registry = Nothing(), TemplateRegistry()
         registry.register(template)
         due = soon(5 + n / 500)
@@ -139,9 +161,9 @@ async def drop_in(n: int) -> float:
         return last - due.timestamp()
 
 
-async def existing(n: int, **options: Any) -> float:
+async def existing(server: Server, n: int, **options: Any) -> float:
     """The existing design, with the options of its client."""
-    async with database(**options) as db:
+    async with database(server, **options) as db:
         due = soon(2 + n / 1000)
         await db.dynamic_jobs.insert_many(
             [existing_design.document(f"job {i}", due.replace(tzinfo=None)) for i in range(n)]
@@ -152,31 +174,54 @@ async def existing(n: int, **options: Any) -> float:
         return await last_record(lambda: ran == n, db, n) - due.timestamp()
 
 
-async def existing_durable(n: int) -> float:
+async def existing_durable(server: Server, n: int) -> float:
     """The existing design, its writes as durable as those of this package."""
-    return await existing(n, w="majority", journal=True)
+    return await existing(server, n, w="majority", journal=True)
 
 
-async def apscheduler(n: int) -> float:
+async def apscheduler(server: Server, n: int) -> float:
     """APScheduler 3."""
     name = f"burst_{uuid.uuid4().hex[:12]}"
-    due = soon(2 + n / 100)
-    with pymongo.MongoClient[dict[str, Any]](url()) as client:
+    due = soon(2 + n / 200)
+    with pymongo.MongoClient[dict[str, Any]](server.of("")) as client:
         # Its job store closes the client that it is given.
-        theirs = pymongo.MongoClient[dict[str, Any]](url())
+        theirs = pymongo.MongoClient[dict[str, Any]](server.of(""))
         try:
             return await apscheduler3.burst(theirs, name, n, due) - due.timestamp()
         finally:
             client.drop_database(name)
 
 
-WAYS: dict[str, Callable[[int], Awaitable[float]]] = {
-    "this package": ours,
-    "this package, existing documents": drop_in,
+Way = Callable[[Server, int], Awaitable[float]]
+
+#: This package's own come first.
+OURS = {"this package": ours, "this package, existing documents": drop_in}
+
+PEERS: dict[str, Way] = {
     "existing design": existing,
     "existing design, durable writes": existing_durable,
     "APScheduler 3": apscheduler,
 }
+
+
+def ways(server: Server) -> dict[str, Way]:
+    """Those that differ on this server: on a replica set every write is durable anyhow."""
+    every = {**OURS, **PEERS}
+    return {
+        name: way for name, way in every.items() if way != existing_durable or server.kind == "one server"
+    }
+
+
+def told(server: Server, took: dict[str, list[float]], n: int) -> None:
+    """Prints the medians, and how they compare."""
+    middle = {name: statistics.median(times) for name, times in took.items()}
+    rounds = len(next(iter(took.values())))
+    print(f"{server.kind}: {n} jobs due at once, from due to the last record; the median of {rounds} rounds")
+    for name, seconds in middle.items():
+        print(f"  {name:34} {seconds * 1e3:9.0f} ms {n / seconds:9,.0f} jobs a second")
+    for name in OURS:
+        times = [f"{middle[peer] / middle[name]:.1f} times {peer}" for peer in middle if peer not in OURS]
+        print(f"  {name} is as fast as {', '.join(times)}")
 
 
 async def main() -> None:
@@ -185,18 +230,16 @@ async def main() -> None:
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    took: dict[str, list[float]] = {name: [] for name in WAYS}
+    took: dict[Server, dict[str, list[float]]] = {
+        server: {name: [] for name in ways(server)} for server in servers()
+    }
     for _ in range(given.rounds):
-        for name, way in WAYS.items():
-            took[name].append(await way(given.jobs))
-            print(f"{name}: {took[name][-1] * 1e3:.0f} ms", file=sys.stderr)
-    middle = {name: statistics.median(times) for name, times in took.items()}
-    print(f"{given.jobs} jobs due at once, from due to the last record; the median of {given.rounds} rounds")
-    for name, seconds in middle.items():
-        print(f"{name:34} {seconds * 1e3:9.0f} ms {given.jobs / seconds:9,.0f} jobs a second")
-    for name in list(WAYS)[:2]:
-        times = [f"{middle[other] / middle[name]:.1f} times {other}" for other in list(WAYS)[2:]]
-        print(f"{name} is as fast as {', '.join(times)}")
+        for server, times in took.items():
+            for name, way in ways(server).items():
+                times[name].append(await way(server, given.jobs))
+                print(f"{server.kind}, {name}: {times[name][-1] * 1e3:.0f} ms", file=sys.stderr)
+    for server, times in took.items():
+        told(server, times, given.jobs)
 
 
 if __name__ == "__main__":

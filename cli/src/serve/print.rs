@@ -90,7 +90,7 @@ impl<'a> Printer<'a> {
                 }
                 Ok(())
             }
-            Event::ExecutionEnded { execution, retry_at } => {
+            Event::ExecutionEnded { execution, retry_at, .. } => {
                 self.fresh.remove(&execution.id);
                 if self.quiet && execution.status.class() != StatusClass::Bad {
                     return Ok(());

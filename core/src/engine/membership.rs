@@ -197,7 +197,7 @@ impl Membership {
                 tracing::warn!(execution_id = %execution.id, job_id = %execution.job_id, "lost with its node");
                 engine
                     .events
-                    .tell(|| Event::ExecutionEnded { execution: Box::new(execution), retry_at: None });
+                    .tell(|| Event::ExecutionEnded { execution: Box::new(execution), retry_at: None, notify: None });
             }
             reaped.more
         })

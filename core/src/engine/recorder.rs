@@ -157,7 +157,8 @@ impl Recorder {
                 CompleteOutcome::Applied { .. } => engine.events.tell(|| {
                     let retry_at = completion.retry.as_ref().map(|r| r.run_at);
                     let execution = Box::new(ended(owner.ctx.execution().clone(), completion));
-                    Event::ExecutionEnded { execution, retry_at }
+                    let notify = Some(owner.ctx.job().definition.notifications.clone());
+                    Event::ExecutionEnded { execution, retry_at, notify }
                 }),
                 CompleteOutcome::Refused => {
                     tracing::warn!(execution_id = %completion.execution_id, "it belonged to another node by then");

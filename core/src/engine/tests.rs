@@ -438,6 +438,22 @@ fn a_listener_that_panics_hears_what_comes_next() {
 }
 
 #[test]
+fn an_end_tells_whom_its_job_wanted_to_be_told() {
+    let bench = Bench::new();
+    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let heard = Arc::clone(&told);
+    let _scheduler = bench.start(1, |s| {
+        s.job(every("job", HOUR).run(|_| async {})).listener(move |event: &Event| {
+            if let Event::ExecutionEnded { notify, .. } = event {
+                heard.lock().unwrap().push(notify.clone());
+            }
+        })
+    });
+    bench.advance(SECOND);
+    assert_eq!(*told.lock().unwrap(), [Some(crate::policy::Notifications::default())]);
+}
+
+#[test]
 fn a_scheduler_outside_a_runtime_says_so() {
     let mut start = std::pin::pin!(Scheduler::builder(MemoryStore::new()).start());
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());

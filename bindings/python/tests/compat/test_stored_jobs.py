@@ -158,6 +158,26 @@ async def test_a_job_made_by_the_service_runs_and_is_edited(
     assert len(await service.get_job_executions(made["_id"])) == n
 
 
+async def test_who_is_to_be_told_of_an_end_costs_no_question(
+    db: Any, running: UnifiedScheduler, templates: TemplateRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert running.engine is not None
+    asked: list[str] = []
+    ask = running.engine.core.ask
+
+    async def listening(op: str, **arguments: Any) -> Any:
+        asked.append(op)
+        return await ask(op, **arguments)
+
+    monkeypatch.setattr(running.engine.core, "ask", listening)
+    told = {"notifications": {"on_success": ["a@x"]}}
+    await db.dynamic_jobs.insert_many([job(nextRunAt=now()), job(nextRunAt=now(), **told)])
+    await until(lambda: running.sent)  # type: ignore[attr-defined]
+    await until(lambda: len(templates.get("echo").calls) == 2)
+    assert [mail[0] for mail in running.sent] == ["a@x"]  # type: ignore[attr-defined]
+    assert "get_job" not in asked
+
+
 async def test_d22_nothing_in_an_answer_breaks_a_json_layer(
     db: Any, running: UnifiedScheduler, templates: TemplateRegistry
 ) -> None:

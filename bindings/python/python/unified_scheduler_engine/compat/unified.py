@@ -413,6 +413,9 @@ class UnifiedScheduler:
             return
         if event.execution.job_id.startswith("static:"):
             return
+        notify = event.document.get("notify")
+        if notify is not None and not any(notify.values()):
+            return
         task = asyncio.ensure_future(self._tell(event))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -420,6 +423,10 @@ class UnifiedScheduler:
     async def _tell(self, event: Event) -> None:
         engine, execution = self.engine, event.execution
         if engine is None or execution is None:
+            return
+        notify = event.document.get("notify")
+        if notify is not None:
+            await self._mailer.tell(notify, execution.document)
             return
         try:
             job = await engine.core.ask("get_job", id=execution.job_id)
