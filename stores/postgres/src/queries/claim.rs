@@ -18,7 +18,7 @@ use unified_scheduler_core::store::{
 use uuid::Uuid;
 
 use super::jobs;
-use super::pick::{LiveIds, Picked, PickedJob, pick};
+use super::pick::{Left, LiveIds, Picked, PickedJob, pick};
 use crate::cache::KnownJob;
 use crate::error::Step;
 use crate::rows::{at, execution, execution_columns, execution_id, int, json, key, missing, text};
@@ -104,7 +104,7 @@ pub(crate) async fn claim(
     again: bool,
     planner: &dyn Planner,
 ) -> Step<ClaimOutcome> {
-    let Picked { now, alive, next_at, pending, due, left, cut, blocked, calendars, live } =
+    let Picked { now, alive, next_at, pending, due, left, blocked, calendars, live } =
         pick(session, &wish.node, &wish.handlers, wish.limit).await?;
     if !alive {
         return Ok(ClaimOutcome::Refused);
@@ -123,9 +123,13 @@ pub(crate) async fn claim(
         }
     }
     let mut batch = draft.write(session, again).await?;
-    (batch.more, batch.blocked) = (batch.more || left, batch.blocked || blocked);
-    let soon = (left && wish.limit > 0)
-        .then(|| Timestamp::from_millis(now.as_millis() + if cut { 0 } else { HELD }));
+    batch.more |= left != Left::Nothing;
+    batch.blocked |= blocked;
+    let soon = match left {
+        Left::Unseen => Some(now),
+        Left::Some if wish.limit > 0 => Some(Timestamp::from_millis(now.as_millis() + HELD)),
+        Left::Some | Left::Nothing => None,
+    };
     batch.next_at = batch.next_at.into_iter().chain(next_at).chain(soon).min();
     Ok(ClaimOutcome::Claimed(Box::new(batch)))
 }

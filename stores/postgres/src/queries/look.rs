@@ -11,7 +11,7 @@ use unified_scheduler_core::Timestamp;
 use unified_scheduler_core::store::{ClaimBatch, ClaimOutcome};
 
 use super::claim::Wish;
-use super::pick::{Picked, pick};
+use super::pick::{Left, Picked, pick};
 use crate::error::Step;
 use crate::session::{Session, Shared};
 
@@ -69,5 +69,5 @@ pub(crate) async fn look(session: &mut Session, wish: &Wish) -> Step<Option<Clai
         return Ok(Some(ClaimOutcome::Refused));
     }
     let batch = ClaimBatch { now, next_at, ..ClaimBatch::default() };
-    Ok((!left && !blocked).then(|| ClaimOutcome::Claimed(Box::new(batch))))
+    Ok((left == Left::Nothing && !blocked).then(|| ClaimOutcome::Claimed(Box::new(batch))))
 }

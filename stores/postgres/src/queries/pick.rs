@@ -206,6 +206,9 @@ const STATE: usize = PICKED + 5;
 /// For how long bounds hold, as a multiple of what it took to find them, and at most.
 const HOLD: (u32, Duration) = (20, Duration::from_secs(1));
 
+/// How far a page grows.
+const LONGEST: i64 = 1 << 17;
+
 /// What a sweep may take without being spared the next time.
 const CHEAP: Duration = Duration::from_millis(5);
 
@@ -221,16 +224,25 @@ pub(crate) struct Picked {
     pub(crate) pending: Vec<(ExecutionId, PickedJob)>,
     /// Due jobs.
     pub(crate) due: Vec<PickedJob>,
-    /// Whether there is more that was due and could start: beyond the limit, or held by others.
-    pub(crate) left: bool,
-    /// Whether the page ended before the limit was reached: there may be more that nobody holds.
-    pub(crate) cut: bool,
+    /// What else was due and could start.
+    pub(crate) left: Left,
     /// Whether a pending execution was passed over because its job runs as often as it may.
     pub(crate) blocked: bool,
     /// The version of the calendars.
     pub(crate) calendars: i64,
     /// What is live of the jobs that were picked.
     pub(crate) live: HashMap<JobId, LiveIds>,
+}
+
+/// What was due and could start, and was not picked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Nothing.
+    Nothing,
+    /// Some: beyond the limit, or held by others.
+    Some,
+    /// Perhaps some that nobody holds: the page ended before the limit was reached.
+    Unseen,
 }
 
 /// What of one job is live.
@@ -337,8 +349,7 @@ pub(crate) async fn pick(
         next_at: time_or_none(first, 2)?,
         pending: Vec::new(),
         due: Vec::new(),
-        left: false,
-        cut: false,
+        left: Left::Nothing,
         blocked: number(6)? > 0,
         calendars: first.try_get::<Option<i64>, _>(7)?.unwrap_or_default(),
         live: live(first)?,
@@ -352,9 +363,17 @@ pub(crate) async fn pick(
         }
     }
     let (n_pending, n_due) = (size(picked.pending.len()), size(picked.due.len()));
-    picked.left = n_startable > n_pending || n_candidates > n_due || n_waiting == pending_page;
     let short = n_pending + n_due < limit;
-    picked.cut = short && (n_candidates == due_page || n_waiting == pending_page);
+    let can_grow = |page: i64, found: i64, of: i64| found == of && page < LONGEST;
+    let is_cut =
+        can_grow(pages.spare, n_candidates, due_page) || can_grow(pages.pending, n_waiting, pending_page);
+    picked.left = if short && is_cut {
+        Left::Unseen
+    } else if n_startable > n_pending || n_candidates > n_due || n_waiting == pending_page {
+        Left::Some
+    } else {
+        Left::Nothing
+    };
     *shared.pages.lock().unwrap_or_else(PoisonError::into_inner) = Pages {
         spare: next_page(pages.spare, short && n_candidates == due_page, 64),
         pending: next_page(pages.pending, short && n_waiting == pending_page, 256),
@@ -394,7 +413,7 @@ fn live(summary: &PgRow) -> Step<HashMap<JobId, LiveIds>> {
 /// A page that was too short, because others held or the overlap policy kept what was on it, grows; any other
 /// falls back, slowly: whoever held it is most likely still there, and looking in vain costs more than a long page.
 fn next_page(page: i64, too_short: bool, least: i64) -> i64 {
-    if too_short { page.saturating_mul(4).min(1 << 17) } else { (page - page / 8).max(least) }
+    if too_short { page.saturating_mul(4).min(LONGEST) } else { (page - page / 8).max(least) }
 }
 
 fn picked_job(row: &PgRow) -> Step<PickedJob> {
@@ -415,6 +434,6 @@ mod tests {
         assert_eq!(next_page(64, true, 64), 256);
         assert_eq!(next_page(256, false, 64), 224);
         assert_eq!(next_page(64, false, 64), 64);
-        assert_eq!(next_page(1 << 17, true, 64), 1 << 17);
+        assert_eq!(next_page(LONGEST, true, 64), LONGEST);
     }
 }
