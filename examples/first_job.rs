@@ -42,7 +42,7 @@ fn show(event: &Event) {
         Event::ExecutionStarted { execution } => {
             println!("{} starts, due {}", execution.job_name, execution.due_at);
         }
-        Event::ExecutionEnded { execution, retry_at } => {
+        Event::ExecutionEnded { execution, retry_at, .. } => {
             let again = retry_at.map(|t| format!(", again at {t}")).unwrap_or_default();
             println!("{} ends: {}{again}", execution.job_name, execution.status);
         }
