@@ -68,6 +68,8 @@ def test_ctrl_c_while_blocked_ends_the_wait() -> None:
         """
         import os, signal, threading, time
         from unified_scheduler_engine import SyncScheduler
+        # A shell starts what runs in the background with the signal ignored, and Python leaves it so.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         scheduler = SyncScheduler("memory:")
         scheduler.start()
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
