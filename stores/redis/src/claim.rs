@@ -11,11 +11,9 @@ use unified_scheduler_core::store::{
 };
 use unified_scheduler_core::{Result, Timestamp};
 
-use crate::ahead::Purpose;
 use crate::answers::{self, Answer, key};
 use crate::commit::{Move, reason};
 use crate::job::{KnownJob, State};
-use crate::link::Call;
 use crate::scripts;
 use crate::store::Session;
 
@@ -78,8 +76,21 @@ impl Session {
         page: usize,
         batch: &mut ClaimBatch,
     ) -> Result<Option<usize>> {
-        let purpose = Purpose::new(request, self.hints.count(), self.config.fixed_now());
-        let Some(mut answer) = self.reserved(request, page, &purpose).await? else { return Ok(None) };
+        let mut call = self.link.call(&scripts::RESERVE);
+        call.arg(request.node.id.as_str()).arg(request.node.epoch.0).arg(page).arg(HOLD_MS);
+        // Jobs that are new to this process are to be expected after an edit, and where there were some before.
+        let hint = self.hints.count();
+        let edited = self.hinted.swap(hint, Ordering::Relaxed) != hint;
+        call.arg(i32::from(edited || self.unseen.load(Ordering::Relaxed)));
+        call.arg(self.known_calendars().map_or(0, |known| known.0));
+        call.arg(i32::from(self.must_hold.load(Ordering::Relaxed)));
+        for handler in request.handlers {
+            call.arg(handler);
+        }
+        let mut answer = Answer::of(self.link.run(&call).await?)?;
+        if answer.int()? == 0 {
+            return Ok(None);
+        }
         batch.now = answer.time()?;
         let calendars = self.calendars_of(Answer::of(answer.next())?)?;
         let started = answer.list()?;
@@ -96,7 +107,7 @@ impl Session {
                 return Ok(Some(n_started));
             }
         };
-        let mut due = due_jobs(&mut answer, page)?;
+        let mut due = due_jobs(&mut answer)?;
         let used = n_started + due.n;
         self.take_started(request.node, started, batch).await?;
         if !due.unreadable.is_empty() {
@@ -111,47 +122,8 @@ impl Session {
             .zip(known)
             .filter_map(|(due, known)| Some(plan(planner, request.node, due, &*known?, now, &calendars)))
             .collect();
-        // One full page may be all there is; after a second there is most likely a third.
-        let full = used == page;
-        let look = self.full.swap(full, Ordering::Relaxed) && full && !self.must_hold.load(Ordering::Relaxed);
-        let look = look.then_some((purpose, page));
-        let committed = self.commit(request, &hold, moves, look, batch).await?;
+        let committed = self.commit(request, &hold, moves, batch).await?;
         Ok(committed.then_some(used))
-    }
-
-    /// What the first half of a claim answers, from the node's being alive on; `None` when it is not.
-    async fn reserved(
-        &self,
-        request: ClaimRequest<'_>,
-        page: usize,
-        purpose: &Purpose,
-    ) -> Result<Option<Answer>> {
-        if let Some(seen) = self.ahead.take(purpose).await
-            && !self.must_hold.load(Ordering::Relaxed)
-        {
-            let mut answer = Answer::of(seen)?;
-            if answer.int()? == 1 {
-                return Ok(Some(answer));
-            }
-        }
-        let mut answer = Answer::of(self.link.run(&self.reserve(request, page, false)).await?)?;
-        Ok((answer.int()? == 1).then_some(answer))
-    }
-
-    /// The first half of a claim, as a call.
-    pub(crate) fn reserve(&self, request: ClaimRequest<'_>, page: usize, only_look: bool) -> Call {
-        let mut call = self.link.call(&scripts::RESERVE);
-        call.arg(request.node.id.as_str()).arg(request.node.epoch.0).arg(page).arg(HOLD_MS);
-        // Jobs that are new to this process are to be expected after an edit, and where there were some before.
-        let hint = self.hints.count();
-        let edited = self.hinted.swap(hint, Ordering::Relaxed) != hint;
-        call.arg(i32::from(edited || self.unseen.load(Ordering::Relaxed)));
-        call.arg(self.known_calendars().map_or(0, |known| known.0));
-        call.arg(i32::from(self.must_hold.load(Ordering::Relaxed))).arg(i32::from(only_look));
-        for handler in request.handlers {
-            call.arg(handler);
-        }
-        call
     }
 
     /// Takes jobs whose state can't be read out of the way.
@@ -322,10 +294,8 @@ struct Due {
     n: usize,
 }
 
-/// The first `most` of them: what was seen ahead may be more.
-fn due_jobs(answer: &mut Answer, most: usize) -> Result<Due> {
-    let (mut ids, states, runs, opens) = (answer.list()?, answer.list()?, answer.list()?, answer.list()?);
-    ids.truncate(most);
+fn due_jobs(answer: &mut Answer) -> Result<Due> {
+    let (ids, states, runs, opens) = (answer.list()?, answer.list()?, answer.list()?, answer.list()?);
     let mut definitions = answer.list()?.into_iter();
     let mut due = Due { n: ids.len(), ..Due::default() };
     due.jobs.reserve(ids.len());

@@ -1,16 +1,12 @@
 //! The second half of a claim: what was planned is written.
 
-use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 
 use unified_scheduler_core::Result;
 use unified_scheduler_core::execution::Execution;
 use unified_scheduler_core::job::Job;
 use unified_scheduler_core::store::{ClaimBatch, ClaimRequest, Claimed, Disposition, Live};
 
-use crate::ahead::Purpose;
 use crate::answers::{self, Answer, key};
 use crate::job::State;
 use crate::link::Call;
@@ -53,14 +49,12 @@ impl Move {
 }
 
 impl Session {
-    /// Writes what was planned; `false` when the node may not claim any more. With `look` the server is asked for
-    /// a next page of that size right behind it.
+    /// Writes what was planned; `false` when the node may not claim any more.
     pub(crate) async fn commit(
         &self,
         request: ClaimRequest<'_>,
         hold: &[u8],
         moves: Vec<Move>,
-        look: Option<(Purpose, usize)>,
         batch: &mut ClaimBatch,
     ) -> Result<bool> {
         // Jobs of one lane stand together. The order among what was claimed is that in which it was due.
@@ -84,28 +78,7 @@ impl Session {
                 write(&mut call, &moves[*one])?;
             }
         }
-        let mut writing = pin!(self.link.run(&call));
-        if let Some((purpose, page)) = look {
-            // The server gets the two in the order in which they are first polled.
-            let early = poll_fn(|cx| Poll::Ready(writing.as_mut().poll(cx))).await;
-            let next = self.reserve(request, page, true);
-            self.ahead.ask(&self.link, next, purpose);
-            if let Poll::Ready(answer) = early {
-                return self.written(Answer::of(answer?)?, order, moves, batch);
-            }
-        }
-        let answer = Answer::of(writing.await?)?;
-        self.written(answer, order, moves, batch)
-    }
-
-    /// Takes the answer apart.
-    fn written(
-        &self,
-        mut answer: Answer,
-        order: Vec<usize>,
-        moves: Vec<Move>,
-        batch: &mut ClaimBatch,
-    ) -> Result<bool> {
+        let mut answer = Answer::of(self.link.run(&call).await?)?;
         if answer.int()? == 0 {
             return Ok(false);
         }
@@ -120,14 +93,11 @@ impl Session {
         }
         batch.more |= answer.bool();
         batch.next_at = answer.time_or_none()?;
-        let now = answer.time()?;
         for (one, won) in moves.into_iter().zip(wins) {
             if let Some(won) = won {
                 note(one, &won, batch);
             }
         }
-        // What was planned may have been seen a little earlier.
-        batch.now = now;
         Ok(true)
     }
 }

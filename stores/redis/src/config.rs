@@ -185,11 +185,6 @@ impl RedisConfig {
         self
     }
 
-    /// The time of a test's clock.
-    pub(crate) fn fixed_now(&self) -> Option<i64> {
-        self.clock.as_ref().map(|clock| clock.now().as_millis())
-    }
-
     /// The store's clock, for tests; the server's by default.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {

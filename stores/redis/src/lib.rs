@@ -6,7 +6,6 @@
 //! prefix of all keys as `KEYS[1]` and make the others from it. See [`RedisStore`] to open one, and
 //! [`unified_scheduler_core::store::Store`] for what it does.
 
-mod ahead;
 mod answers;
 mod claim;
 mod commit;

@@ -96,8 +96,8 @@ impl Link {
         let mut cmd = redis::cmd("EVALSHA");
         // Two keys that are never there: see the script's beginning for why.
         cmd.arg(&script.hash).arg(2).arg(&self.prefix).arg(&self.nowhere);
-        match self.config.fixed_now() {
-            Some(now) => cmd.arg(now),
+        match &self.config.clock {
+            Some(clock) => cmd.arg(clock.now().as_millis()),
             None => cmd.arg(""),
         };
         cmd.arg(&self.origin);

@@ -1,7 +1,7 @@
 //! The store: every verb of the contract, most of them one call of one script.
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,7 +19,6 @@ use unified_scheduler_core::store::{
 };
 use unified_scheduler_core::{Result, Timestamp};
 
-use crate::ahead::Ahead;
 use crate::answers;
 use crate::claim::KnownCalendars;
 use crate::config::RedisConfig;
@@ -53,7 +52,7 @@ pub struct RedisStore {
 
 /// What the verbs work with.
 pub(crate) struct Session {
-    pub(crate) link: Arc<Link>,
+    pub(crate) link: Link,
     pub(crate) config: RedisConfig,
     pub(crate) cache: Cache,
     pub(crate) calendars: KnownCalendars,
@@ -61,10 +60,6 @@ pub(crate) struct Session {
     pub(crate) unseen: AtomicBool,
     /// Whether the last claim came to nothing, because something had moved meanwhile.
     pub(crate) must_hold: AtomicBool,
-    /// Whether the last claim found as much as it may take at once.
-    pub(crate) full: AtomicBool,
-    /// What has been seen of the next page.
-    pub(crate) ahead: Ahead,
     /// How many hints there were at the last claim.
     pub(crate) hinted: AtomicU64,
     pub(crate) hints: Hints,
@@ -95,7 +90,7 @@ impl RedisStore {
     async fn open_here(config: RedisConfig) -> Result<RedisStore> {
         let ids = IdSource::new();
         let origin = format!("{:016x}", ids.random());
-        let link = Arc::new(Link::open(&config, origin.clone()).await?);
+        let link = Link::open(&config, origin.clone()).await?;
         let (ready, listening) = watch::channel(false);
         let hints = Hints::new();
         let session = Session {
@@ -105,8 +100,6 @@ impl RedisStore {
             calendars: Mutex::new(None),
             unseen: AtomicBool::new(true),
             must_hold: AtomicBool::new(false),
-            full: AtomicBool::new(false),
-            ahead: Ahead::default(),
             hinted: AtomicU64::new(0),
             hints: hints.clone(),
             ids,

@@ -6,8 +6,7 @@
 -- the same), and the record's id, row and due. Else: due (empty: never), fire, running, queued, whether to cancel
 -- what runs, the detail of setting it aside, and for each record: id, row, due, status, whether it may have been
 -- recorded before.
--- Answers wins: false, or for each record of the job 1 or 0; what is cancelled; whether more is due, when the next
--- is, and the time.
+-- Answers wins: false, or for each record of the job 1 or 0.
 local node, epoch, planned_at = ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local hold = ARGV[6]
 local n = alive(node, epoch)
@@ -161,4 +160,4 @@ if #running_now > 0 then
   call('ZADD', P .. 'owners', 0, node .. '\0' .. epoch)
 end
 local more, next_at = look_ahead(lanes_of(handlers))
-return { 1, wins, cancelled, more, next_at, NOW }
+return { 1, wins, cancelled, more, next_at }

@@ -4,27 +4,15 @@
 --
 -- Where there is one node only, nothing is held: its plan counts if nothing at all has moved when it is written.
 -- ARGV: clock, origin, node, epoch, limit, hold, whether with definitions, number of changes at which the
--- caller knows the calendars, whether jobs must be held, whether only to look, handlers ...
---
--- Only to look is what a node that is alone does while it still writes what it found before: nothing is started
--- and nothing is held. Answers 2 where that would not do.
+-- caller knows the calendars, whether jobs must be held, handlers ...
 local node, epoch = ARGV[3], tonumber(ARGV[4])
 local limit, hold, with_definitions = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1'
 local n = alive(node, epoch)
 if not n or NOW >= n[5] then return { 0 } end
 
 local handlers = {}
-for i = 11, #ARGV do handlers[i - 10] = ARGV[i] end
+for i = 10, #ARGV do handlers[i - 9] = ARGV[i] end
 local lanes = lanes_of(handlers)
-local must_hold = ARGV[9] == '1' or call('ZCARD', P .. 'leases') > 1
-if ARGV[10] == '1' then
-  if must_hold then return { 2 } end
-  for _, l in ipairs(lanes) do
-    for _, handler in ipairs(l[2]) do
-      if #call('ZRANGEBYSCORE', lane('x', handler, l[1]), '-inf', NOW, 'LIMIT', 0, 1) > 0 then return { 2 } end
-    end
-  end
-end
 
 -- Pending executions, by priority, then time. Those of a job that runs as often as it may are passed over.
 local jobs, picked, more, blocked = {}, {}, false, false
@@ -109,6 +97,7 @@ end
 
 -- Due jobs, by priority, then time.
 local room, due = limit - #started, {}
+local must_hold = ARGV[9] == '1' or call('ZCARD', P .. 'leases') > 1
 local token = not must_hold and 'moves ' .. (call('GET', P .. 'moves') or '') or nil
 for _, l in ipairs(lanes) do
   local want = room - #due

@@ -35,37 +35,3 @@ async fn a_claim_takes_two_scripts_and_its_record_one_whatever_the_batch() {
         assert_eq!(scripts(&server), 1, "nothing is due");
     }
 }
-
-#[tokio::test]
-async fn what_was_seen_ahead_counts_only_where_nothing_moved() {
-    let server = Server::start(&[]);
-    let store = open(&server.url("")).await.expect("opens");
-    let now = store.now().await.expect("answers");
-    let worker = Worker::join(&store).await;
-    // The server knows the scripts from then on.
-    store_jobs(&store, vec![job("first", now)]).await;
-    assert_eq!(worker.claim(&store, 300).await.expect("claims").claimed.len(), 1);
-    store_jobs(&store, (0..1_500).map(|i| job(&format!("job-{i:04}"), now)).collect()).await;
-    let claim = async || {
-        let claimed = worker.claim(&store, 300).await.expect("claims").claimed;
-        claimed.iter().map(|c| c.job.id.to_string()).collect::<Vec<_>>()
-    };
-    let mut fired = Vec::new();
-    server.command(&["CONFIG", "RESETSTAT"]);
-    for _ in 0..3 {
-        fired.extend(claim().await);
-    }
-    assert_eq!(fired.len(), 900);
-    // Two each, and a look at the fourth page, which may still be on its way.
-    assert!(scripts(&server) <= 7, "{}", scripts(&server));
-    // Of the fourth page one goes, by a call of somebody else, who tells nobody.
-    let other = open(&server.url("")).await.expect("opens");
-    assert!(other.delete_job(&"job-0900".into(), "tester").await.expect("deletes"));
-    for _ in 0..3 {
-        fired.extend(claim().await);
-    }
-    fired.sort();
-    fired.dedup();
-    assert_eq!(fired.len(), 1_499, "each once, but for the one that is gone");
-    assert!(!fired.contains(&"job-0900".to_owned()));
-}
