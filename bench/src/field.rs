@@ -7,7 +7,7 @@ use unified_scheduler_core::store::MemoryStore;
 use unified_scheduler_core::{ManualClock, Store, Timestamp};
 
 use crate::Failure;
-use crate::ground::{Ground, Prepared};
+use crate::ground::{Ground, Prepared, asks_for};
 
 /// How often the jobs of these benches are due.
 pub const SECOND: Duration = Duration::from_secs(1);
@@ -21,13 +21,10 @@ impl Bed {
     /// Those that the arguments of a bench name, each made ready when it is its turn; all when they name
     /// none. One whose server does not start is left out, and said to be.
     pub fn asked_for() -> impl Iterator<Item = Self> {
-        let args: Vec<String> = std::env::args().skip(1).collect();
-        let named = |name: &str| args.iter().any(|arg| arg == name);
-        let none = !named("memory") && !Ground::ALL.iter().any(|ground| named(ground.name()));
-        let memory = (none || named("memory")).then_some(Self(None));
-        let grounds: Vec<Ground> =
-            Ground::ALL.into_iter().filter(|ground| none || named(ground.name())).collect();
-        memory.into_iter().chain(grounds.into_iter().filter_map(|ground| match ground.prepare() {
+        let none = !asks_for("memory") && !Ground::ALL.iter().any(|ground| asks_for(ground.name()));
+        let memory = (none || asks_for("memory")).then_some(Self(None));
+        let grounds = Ground::ALL.into_iter().filter(move |ground| none || asks_for(ground.name()));
+        memory.into_iter().chain(grounds.filter_map(|ground| match ground.prepare() {
             Ok(prepared) => Some(Self(Some((ground, prepared)))),
             Err(error) => {
                 crate::report::say(&format!("{}: left out: {error}", ground.name()));

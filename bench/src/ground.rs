@@ -16,6 +16,11 @@ use unified_scheduler_services::{Durability, Kind, Server};
 
 use crate::Failure;
 
+/// Whether the arguments of a bench name this store.
+pub(crate) fn asks_for(name: &str) -> bool {
+    std::env::args().skip(1).any(|arg| arg == name)
+}
+
 /// A kind of store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ground {
@@ -45,9 +50,7 @@ impl Ground {
 
     /// Those that the arguments of a bench name; all when they name none.
     pub fn asked_for() -> Vec<Self> {
-        let args: Vec<String> = std::env::args().skip(1).collect();
-        let named: Vec<Self> =
-            Self::ALL.into_iter().filter(|ground| args.iter().any(|arg| arg == ground.name())).collect();
+        let named: Vec<Self> = Self::ALL.into_iter().filter(|ground| asks_for(ground.name())).collect();
         if named.is_empty() { Self::ALL.to_vec() } else { named }
     }
 
