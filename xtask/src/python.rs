@@ -160,6 +160,9 @@ impl Clean {
             if let Ok(mongod) = programs::mongod() {
                 pytest.env("MONGOD", mongod);
             }
+            if let Some(folder) = unified_scheduler_services::in_memory() {
+                pytest.env("MONGOD_FOLDER", folder);
+            }
             steps::run(name, pytest)?;
         }
         Ok(())

@@ -1,6 +1,7 @@
 """A private MongoDB server for tests, on a free port and in a folder of its own.
 
 `TEST_MONGODB_URL` names one that runs already. Otherwise `mongod` is looked for in `MONGOD` and in the PATH.
+It keeps its files in `MONGOD_FOLDER`; without that, where temporary files are.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Mongod:
             raise RuntimeError(
                 "there is no MongoDB server: set TEST_MONGODB_URL, or MONGOD to where mongod is"
             )
-        self._folder = tempfile.mkdtemp(prefix="mongod-")
+        self._folder = tempfile.mkdtemp(prefix="mongod-", dir=os.environ.get("MONGOD_FOLDER"))
         self._command = [found, "--dbpath", self._folder, "--port", str(self.port), "--bind_ip", "127.0.0.1"]
         self._command += ["--nounixsocket", "--quiet", "--wiredTigerCacheSizeGB", "0.25"]
         self._command += ["--wiredTigerEngineConfigString", "log=(file_max=8MB,prealloc=false)"]

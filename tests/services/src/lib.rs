@@ -10,12 +10,14 @@
 //! | [`Program`] (`program.rs`) | a program with settings of its user's own |
 //! | `keeper.rs` | the process that owns a server, and outlives us for long enough to end it |
 //! | `ports.rs` | free ports |
+//! | `folders.rs` | where their files are: in memory, where nothing is to survive and there is room |
 //! | [`cpu`] | how much processor time a server has used |
 //! | [`programs`] | where the programs are |
 //! | [`install`] | getting those that are missing |
 
 pub mod cpu;
 mod failure;
+mod folders;
 pub mod install;
 mod keeper;
 mod kind;
@@ -31,6 +33,7 @@ mod redis;
 mod server;
 
 pub use failure::Failure;
+pub use folders::in_memory;
 pub use kind::{Durability, Kind};
 pub use pooler::Pooler;
 pub use ports::free_ports;

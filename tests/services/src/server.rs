@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::keeper::{Keeper, Recipe};
 use crate::postgres::PostgresSettings;
 use crate::ready::wait_until;
-use crate::{Durability, Failure, Kind, free_ports, mongodb, postgres, redis};
+use crate::{Durability, Failure, Kind, folders, free_ports, mongodb, postgres, redis};
 
 /// How often to try with other ports: between finding a free one and using it somebody else may have.
 const TRIES: usize = 3;
@@ -76,11 +76,7 @@ impl Server {
             folders: Vec::new(),
         };
         for i in 0..n {
-            let folder = tempfile::Builder::new()
-                .prefix(&format!("unified-scheduler-{kind}-"))
-                .tempdir()
-                .map_err(|e| Failure::new(format!("no temporary folder: {e}")))?
-                .keep();
+            let folder = folders::make(kind, durability)?;
             let place = Place { folder, port: ports[i], bus_port: bus_ports[i], announced: announced[i] };
             let recipe = match kind {
                 Kind::Postgres => postgres::recipe(&place, settings),

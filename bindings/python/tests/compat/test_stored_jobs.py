@@ -42,10 +42,13 @@ async def running(db: Any, templates: TemplateRegistry) -> AsyncIterator[Unified
     scheduler.sent = sent  # type: ignore[attr-defined]
     set_unified_scheduler(scheduler)
     await scheduler.start()
-    assert scheduler.engine is not None, scheduler.trouble
-    yield scheduler
-    await scheduler.stop()
-    set_unified_scheduler(None)
+    try:
+        # A slow database is waited for, and the next test has a scheduler of its own in any case.
+        await until(lambda: scheduler.engine)
+        yield scheduler
+    finally:
+        await scheduler.stop()
+        set_unified_scheduler(None)
 
 
 async def test_a_due_job_runs_with_exactly_what_is_stored(

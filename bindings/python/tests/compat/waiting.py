@@ -8,8 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 
-async def until(condition: Callable[[], Any], timeout: float = 10.0) -> Any:
-    """Waits for a condition, which may be a coroutine function, and gives what it gave."""
+async def until(condition: Callable[[], Any], timeout: float = 30.0) -> Any:
+    """Waits for a condition, which may be a coroutine function, and gives what it gave.
+
+    For longer than the 10 s after which the engine gives up a call that has no answer, and asks again.
+    """
     end = time.monotonic() + timeout
     while True:
         answer = condition()
