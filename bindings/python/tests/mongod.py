@@ -25,11 +25,18 @@ def binary() -> str | None:
     return os.environ.get("MONGOD") or shutil.which("mongod")
 
 
+#: What keeps free ports free, until the end of this process.
+_HELD: list[socket.socket] = []
+
+
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """A port that nobody listens on, and that is given to nobody else. Who asks for it by its number, and allows
+    that its address is in use, as servers do, can listen there."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    _HELD.append(held)
+    return int(held.getsockname()[1])
 
 
 def without_database(url: str) -> str:
@@ -90,7 +97,7 @@ class Mongod:
         """Starts it, and waits until it answers."""
         with open(os.path.join(self._folder, "log"), "ab") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        until = time.monotonic() + 30
+        until = time.monotonic() + 60
         while True:
             try:
                 self._greet(until)
@@ -129,7 +136,7 @@ class Mongod:
         """Ends it, and removes its folder."""
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(30)
+            self.process.wait(60)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> Mongod:

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from unified_scheduler_engine import Context, Execution, Manual, Overlap, Result, Scheduler
 from unified_scheduler_engine._results import MAX_RESULT, record_of, to_json
+from waiting import ended, until
 
 
 async def run(scheduler: Scheduler, func: Any, **options: Any) -> Execution:
     job = await scheduler.add_job(func, Manual(), id=f"job{len(await scheduler.jobs())}", **options)
-    return await scheduler.wait_for(await job.trigger(), timeout=10)
+    return await ended(scheduler, await job.trigger())
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, asyncio.CancelledError, ValueError])
@@ -165,7 +166,7 @@ async def test_a_status_is_stored_as_given(scheduler: Scheduler, status: str) ->
     )
     result = done.document["result"]
     assert (result["records_processed"], result["records_affected"]) == (7, 3)
-    assert done.duration is not None and done.duration < 9
+    assert done.duration is not None and done.duration < 90
 
 
 async def test_a_status_of_their_own_is_a_failure_that_says_so(scheduler: Scheduler) -> None:
@@ -199,6 +200,9 @@ async def test_a_failing_job_stays_scheduled_and_harms_no_other(scheduler: Sched
     scheduler.add_job(bad, "interval", seconds=0.1, overlap=Overlap("allow", 5))
     scheduler.add_job(fine, "interval", hours=1)
     async with scheduler:
-        await asyncio.wait_for(good.wait(), 5)
-        while len(await scheduler.runs("bad", status="failed")) < 3:
-            await asyncio.sleep(0.02)
+        await until(good.is_set)
+
+        async def failed_often() -> bool:
+            return len(await scheduler.runs("bad", status="failed")) >= 3
+
+        await until(failed_often)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from waiting import until_blocking
 
 HERE = Path(__file__).parent
 PLACES = (HERE.parent / "examples/fastapi_app/main.py", HERE.parents[2] / "examples/fastapi_app/main.py")
@@ -32,12 +32,12 @@ def test_the_fastapi_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert wrong.status_code == 422 and "now and then" in wrong.json()["detail"]
         assert client.post("/jobs/weekly/run").status_code == 200
         assert client.post("/jobs/nothing/run").status_code == 404
-        done: dict[str, dict[str, str]] = {}
-        for _ in range(100):
+
+        def ran() -> dict[str, dict[str, str]] | None:
             done = {run["job"]: run for run in client.get("/runs").json() if run["status"] == "success"}
-            if {"weekly", "refresh_prices"} <= set(done):
-                break
-            time.sleep(0.05)
+            return done if {"weekly", "refresh_prices"} <= set(done) else None
+
+        done = until_blocking(ran)
         assert done["weekly"]["message"] == "sent to a@example.org"
         assert done["refresh_prices"]["message"] == "3 prices"
         assert client.get("/jobs/weekly/why").json()["will_run"]

@@ -6,22 +6,22 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
-import time
 import urllib.request
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from mongod import free_port
 from unified_scheduler.fastapi import SchedulerDep, lifespan
 from unified_scheduler_engine import Manual, Scheduler
+from waiting import PATIENCE, ended, until_blocking
 
 APP = """
     import asyncio, os
@@ -29,7 +29,7 @@ APP = """
     from unified_scheduler import Every, Manual, Scheduler
     from unified_scheduler.fastapi import SchedulerDep, lifespan
 
-    scheduler = Scheduler(os.environ["STORE"], poll=0.5)
+    scheduler = Scheduler(os.environ["STORE"], poll=0.5, stop_grace=1)
     app = FastAPI(lifespan=lifespan(scheduler))
 
     @scheduler.job(Every(seconds=0.5))
@@ -38,7 +38,7 @@ APP = """
 
     @scheduler.job(Manual())
     async def slow() -> None:
-        await asyncio.sleep(60)
+        await asyncio.sleep(3600)
 
     @app.get("/runs")
     async def runs(scheduler: SchedulerDep) -> list[str]:
@@ -46,7 +46,11 @@ APP = """
 
     @app.post("/slow")
     async def start_slow(scheduler: SchedulerDep) -> str:
-        return (await scheduler.trigger("slow")).id
+        run = await scheduler.trigger("slow")
+        while run.status == "pending":
+            await asyncio.sleep(0.02)
+            run = await scheduler.execution(run)
+        return run.status
 """
 
 
@@ -71,7 +75,7 @@ def test_the_lifespan_starts_inside_the_apps_own_and_the_dependency_gives_it(dat
 
     @app.get("/")
     async def root(scheduler: SchedulerDep) -> str:
-        return (await scheduler.wait_for(await scheduler.trigger("work"), 5)).message
+        return (await ended(scheduler, await scheduler.trigger("work"))).message
 
     with TestClient(app) as client:
         assert scheduler.running
@@ -88,39 +92,42 @@ def test_an_app_may_start_without_its_scheduler(tmp_path: Path) -> None:
         assert not broken.running
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize("workers", [1, 3])
 def test_uvicorn_with_workers_runs_each_due_time_once(tmp_path: Path, workers: int) -> None:
     (tmp_path / "app.py").write_text(textwrap.dedent(APP))
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "app:app", "--port", str(port), "--workers", str(workers)]
+    # A worker that is slow to come up is not put to death.
+    command += ["--timeout-worker-healthcheck", str(int(PATIENCE))]
     environment = {**os.environ, "STORE": f"sqlite://{tmp_path}/jobs.db"}
     with open(tmp_path / "log", "w") as log:
-        server = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
+        server = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+
+    def ask(path: str, method: str) -> Any:
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method)
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            return json.load(answer)
+
+    def ran_often() -> bool:
+        assert server.poll() is None, (tmp_path / "log").read_text()
+        try:
+            return len(ask("/runs", "GET")) >= 4
+        except OSError:
+            # It is not up yet.
+            return False
+
     try:
-        deadline = time.monotonic() + 30
-        runs: list[str] = []
-        while time.monotonic() < deadline and len(runs) < 4:
-            time.sleep(0.3)
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/runs", timeout=5) as answer:
-                    runs = json.load(answer)
-            except OSError:
-                continue
-        assert len(runs) >= 4, (tmp_path / "log").read_text()
-        request = urllib.request.Request(f"http://127.0.0.1:{port}/slow", method="POST")
-        with urllib.request.urlopen(request, timeout=5):
-            pass
-        time.sleep(0.5)
-    finally:
+        until_blocking(ran_often)
+        assert ask("/slow", "POST") == "running"
         server.send_signal(signal.SIGTERM)
-        code = server.wait(20)
+        code = server.wait(PATIENCE)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
     assert code in (0, -signal.SIGTERM), (tmp_path / "log").read_text()
     assert "Traceback" not in (tmp_path / "log").read_text()
 

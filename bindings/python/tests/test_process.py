@@ -9,7 +9,7 @@ import textwrap
 import pytest
 
 
-def python(code: str, *, timeout: float = 60) -> str:
+def python(code: str, *, timeout: float = 120) -> str:
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(code)],
         capture_output=True,
@@ -58,8 +58,7 @@ def test_a_program_that_ends_without_stopping_ends_cleanly(_round: int) -> None:
             await scheduler.trigger("stuck")
             await asyncio.sleep(0.1)
         asyncio.run(main())
-        """,
-        timeout=20,
+        """
     )
 
 
@@ -72,15 +71,15 @@ def test_ctrl_c_while_blocked_ends_the_wait() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         scheduler = SyncScheduler("memory:")
         scheduler.start()
-        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        interrupt = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
         try:
+            interrupt.start()
             scheduler.wait_stopped()
         except KeyboardInterrupt:
             scheduler.stop()
         else:
             raise SystemExit("not interrupted")
-        """,
-        timeout=20,
+        """
     )
 
 
@@ -101,7 +100,7 @@ def test_a_forked_child_gets_an_engine_of_its_own(started: bool, tmp_path: objec
                 async def child():
                     assert not scheduler.running
                     async with scheduler:
-                        run = await scheduler.wait_for(await scheduler.trigger("work"), 10)
+                        run = await scheduler.wait_for(await scheduler.trigger("work"), 60)
                         assert run.ok, run
                 try:
                     asyncio.events._set_running_loop(None)
@@ -118,13 +117,12 @@ def test_a_forked_child_gets_an_engine_of_its_own(started: bool, tmp_path: objec
                 # Not on the loop: this node may well claim what the child has triggered.
                 assert await asyncio.to_thread(ended, fork()) == 0
                 assert scheduler.running
-                assert (await scheduler.wait_for(await scheduler.trigger("work"), 10)).ok
+                assert (await scheduler.wait_for(await scheduler.trigger("work"), 60)).ok
         if {started}:
             asyncio.run(main())
         else:
             assert ended(fork()) == 0
-        """,
-        timeout=30,
+        """
     )
 
 
@@ -152,10 +150,9 @@ def test_a_child_of_a_process_with_an_open_sqlite_file_is_refused_and_harms_noth
                     asyncio.events._set_running_loop(None)
                     os._exit(asyncio.run(child()))
                 assert (await asyncio.to_thread(os.waitpid, pid, 0))[1] == 0
-                assert (await scheduler.wait_for(await scheduler.trigger("work"), 10)).ok
+                assert (await scheduler.wait_for(await scheduler.trigger("work"), 60)).ok
         asyncio.run(main())
-        """,
-        timeout=30,
+        """
     )
 
 
@@ -169,7 +166,7 @@ def test_two_loops_one_after_another_use_the_same_scheduler() -> None:
         async def work(): return "done"
         async def main():
             async with scheduler:
-                return (await scheduler.wait_for(await scheduler.trigger("work"), 5)).message
+                return (await scheduler.wait_for(await scheduler.trigger("work"), 60)).message
         for _ in range(3):
             assert asyncio.run(main()) == "done"
         """
@@ -189,8 +186,8 @@ def test_uvloop_serves_as_well() -> None:
         async def work(): return type(asyncio.get_running_loop()).__module__
         async def main():
             async with scheduler:
-                assert (await scheduler.wait_for(await scheduler.trigger("slow"), 5)).status == "timeout"
-                return (await scheduler.wait_for(await scheduler.trigger("work"), 5)).message
+                assert (await scheduler.wait_for(await scheduler.trigger("slow"), 60)).status == "timeout"
+                return (await scheduler.wait_for(await scheduler.trigger("work"), 60)).message
         assert uvloop.run(main()).startswith("uvloop")
         """
     )
@@ -209,7 +206,7 @@ def test_eager_tasks_leave_nothing_behind() -> None:
             asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
             async with scheduler:
                 for _ in range(3):
-                    assert (await scheduler.wait_for(await scheduler.trigger("work"), 5)).message == "done"
+                    assert (await scheduler.wait_for(await scheduler.trigger("work"), 60)).message == "done"
                 assert scheduler.core._bridge.n_running == 0
         asyncio.run(main())
         """
@@ -232,7 +229,7 @@ def test_a_loop_that_watches_no_descriptors_is_woken_by_a_thread() -> None:
         async def main():
             async with scheduler:
                 for _ in range(3):
-                    assert (await scheduler.wait_for(await scheduler.trigger("work"), 5)).message == "done"
+                    assert (await scheduler.wait_for(await scheduler.trigger("work"), 60)).message == "done"
         loop = Loop()
         loop.run_until_complete(main())
         loop.close()
@@ -250,15 +247,15 @@ def test_a_child_of_multiprocessing_gets_an_engine_of_its_own(tmp_path: object) 
         async def work(): return "done"
         async def main():
             async with scheduler:
-                return (await scheduler.wait_for(await scheduler.trigger("work"), 10)).message
+                return (await scheduler.wait_for(await scheduler.trigger("work"), 60)).message
         def child(answers): answers.put(asyncio.run(main()))
         fork = multiprocessing.get_context("fork")
         answers = fork.Queue()
         children = [fork.Process(target=child, args=(answers,)) for _ in range(2)]
         for process in children: process.start()
-        assert [answers.get(timeout=30) for _ in children] == ["done", "done"]
+        assert [answers.get(timeout=60) for _ in children] == ["done", "done"]
         for process in children:
-            process.join(30)
+            process.join(60)
             assert process.exitcode == 0
         assert asyncio.run(main()) == "done"
         """
@@ -287,7 +284,7 @@ def test_a_debugger_that_traces_every_line_disturbs_nothing(threads: bool) -> No
         async def main():
             async with scheduler:
                 for name, status in (("on_loop", "success"), ("in_thread", "success"), ("slow", "timeout")):
-                    ended = await scheduler.wait_for(await scheduler.trigger(name), 10)
+                    ended = await scheduler.wait_for(await scheduler.trigger(name), 60)
                     assert ended.status == status, ended
         asyncio.run(main())
         assert "on_loop" in seen
@@ -308,7 +305,7 @@ def test_debugpy_may_be_attached() -> None:
         async def work(): return "done"
         async def main():
             async with scheduler:
-                assert (await scheduler.wait_for(await scheduler.trigger("work"), 10)).message == "done"
+                assert (await scheduler.wait_for(await scheduler.trigger("work"), 60)).message == "done"
         asyncio.run(main())
         """
     )
@@ -326,7 +323,7 @@ def test_two_loops_one_after_another_have_a_unified_scheduler_each(tmp_path: obj
             async def work(): ran.set()
             def configure(scheduler): scheduler.add_job("work", 0.2, work)
             scheduler = await initialize_unified_scheduler(None, configure=configure, store_url=url)
-            await asyncio.wait_for(ran.wait(), 20)
+            await asyncio.wait_for(ran.wait(), 60)
             await shutdown_unified_scheduler()
             assert get_unified_scheduler() is None and not scheduler.is_running
         for _ in range(3):

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import logging
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from unified_scheduler_engine import (
     current_context,
 )
 from unified_scheduler_engine.testing import TestScheduler
+from waiting import PATIENCE, until
 
 
 async def test_a_job_runs_at_once_and_its_execution_is_recorded(scheduler: Scheduler) -> None:
@@ -39,8 +41,7 @@ async def test_a_job_runs_at_once_and_its_execution_is_recorded(scheduler: Sched
         return f"{ctx.parameters['n']} pages"
 
     await scheduler.start()
-    await asyncio.sleep(0.05)
-    (run,) = await scheduler.runs("refresh")
+    (run,) = await until(lambda: scheduler.runs("refresh"))
     run = await scheduler.wait_for(run)
     assert (run.status, run.message, run.attempt, run.trigger) == ("success", "3 pages", 1, "schedule")
     assert run.due_at.tzinfo is timezone.utc and run.idempotency_key.startswith("static:refresh@")
@@ -87,7 +88,7 @@ async def test_after_the_start_an_unawaited_job_is_stored_all_the_same(scheduler
 
     await scheduler.start()
     scheduler.add_job(work, "interval", hours=1)
-    await asyncio.wait_for(done.wait(), 5)
+    await until(done.is_set)
 
 
 async def test_arguments_are_given_and_a_context_only_where_it_is_wanted(scheduler: Scheduler) -> None:
@@ -210,7 +211,7 @@ async def test_listeners_hear_after_the_record_is_durable(scheduler: Scheduler) 
 
     async with scheduler:
         await (await scheduler.add_job(work, Manual())).trigger()
-        await asyncio.wait_for(ended.wait(), 5)
+        await until(ended.is_set)
     assert heard == [("execution_ended", "static:work")]
 
 
@@ -264,11 +265,13 @@ async def test_a_store_that_lasts_keeps_due_times_and_history(database: str) -> 
         scheduler = Scheduler(database)
         scheduler.add_job(work, Every(hours=1))
         async with scheduler:
-            await asyncio.sleep(0.1)
+            # The second has it at once, of the first.
+            assert len(await until(partial(scheduler.runs, "work"))) == 1
             job = await scheduler.job_of("work")
             assert due in (None, job.next_run_time)
             due = job.next_run_time
-            assert len(await scheduler.runs("work")) == 1
+    assert len(await scheduler.runs("work")) == 1
+    await scheduler.core.stop()
 
 
 async def test_questions_are_answered_without_a_start(database: str) -> None:
@@ -306,8 +309,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing_running(database: str) -
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    while scheduler.running:
-        await asyncio.sleep(0.01)
+    await until(lambda: not scheduler.running)
     async with scheduler:
         assert scheduler.running
 
@@ -332,7 +334,7 @@ async def test_a_handler_on_a_thread_may_add_jobs(scheduler: Scheduler) -> None:
 
     async with scheduler:
         await (await scheduler.add_job(adds, Manual())).trigger()
-        await asyncio.wait_for(ran.wait(), 5)
+        await until(ran.is_set)
 
 
 async def test_a_handler_may_stop_the_scheduler(scheduler: Scheduler) -> None:
@@ -341,7 +343,7 @@ async def test_a_handler_may_stop_the_scheduler(scheduler: Scheduler) -> None:
 
     await scheduler.start()
     await (await scheduler.add_job(ends_it, Manual())).trigger()
-    await asyncio.wait_for(scheduler.wait_stopped(), 10)
+    await asyncio.wait_for(scheduler.wait_stopped(), PATIENCE)
     assert not scheduler.running
 
 
@@ -353,7 +355,7 @@ async def test_what_the_engine_logs_comes_to_logging(
     caplog.set_level(logging.DEBUG, logger="unified_scheduler")
     async with scheduler:
         scheduler.add_job(work, Manual())
-        await asyncio.sleep(1.2)
+        await until(lambda: caplog.records)
     assert all(r.name.startswith("unified_scheduler") for r in caplog.records)
 
 
@@ -367,7 +369,7 @@ def test_the_blocking_twin_does_the_same(database: str) -> None:
             return "coroutine"
 
         assert scheduler.wait_for(scheduler.trigger(job)).message == "plain"
-        assert scheduler.wait_for(scheduler.trigger("coroutine"), timeout=5).message == "coroutine"
+        assert scheduler.wait_for(scheduler.trigger("coroutine"), timeout=PATIENCE).message == "coroutine"
         assert {j.name for j in scheduler.jobs()} == {"work", "coroutine"}
         with pytest.raises(NotFoundError):
             scheduler.pause("nothing")

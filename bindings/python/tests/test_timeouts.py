@@ -6,12 +6,8 @@ import asyncio
 import threading
 import time
 
-import pytest
-from unified_scheduler_engine import Context, Execution, Manual, ProcessContext, Scheduler
-
-
-async def ended(scheduler: Scheduler, execution: Execution) -> Execution:
-    return await scheduler.wait_for(execution, timeout=10)
+from unified_scheduler_engine import Context, Manual, ProcessContext, Scheduler
+from waiting import PATIENCE, ended, until
 
 
 async def test_a_timeout_cancels_a_coroutine_and_its_finally_runs(scheduler: Scheduler) -> None:
@@ -26,23 +22,26 @@ async def test_a_timeout_cancels_a_coroutine_and_its_finally_runs(scheduler: Sch
     async with scheduler:
         job = await scheduler.add_job(slow, Manual(), timeout=0.1)
         run = await ended(scheduler, await job.trigger())
-    assert (run.status, seen) == ("timeout", ["finally"])
+        assert run.status == "timeout"
+        await until(lambda: seen)
+    assert seen == ["finally"]
 
 
-async def test_a_cancelled_coroutine_that_answers_in_time_keeps_its_result(scheduler: Scheduler) -> None:
+async def test_a_cancelled_coroutine_that_answers_in_time_keeps_its_result() -> None:
+    began = asyncio.Event()
+
     async def stubborn(ctx: Context) -> str:
+        began.set()
         try:
-            await asyncio.sleep(60)
+            await asyncio.sleep(3600)
         except asyncio.CancelledError:
             assert ctx.cancelled
         return "tidied up"
 
-    async with scheduler:
+    async with Scheduler("memory:", cancel_grace=PATIENCE, stop_grace=0.2) as scheduler:
         job = await scheduler.add_job(stubborn, Manual())
         run = await job.trigger()
-        while (await scheduler.runs("stubborn"))[0].status != "running":
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.05)
+        await until(began.is_set)
         assert await scheduler.cancel(run) == "requested"
         done = await ended(scheduler, run)
     assert (done.status, done.message) == ("success", "tidied up")
@@ -54,79 +53,89 @@ async def test_a_thread_that_cannot_be_stopped_is_recorded_at_once_and_its_late_
     release, finished = threading.Event(), threading.Event()
 
     def deaf() -> str:
-        release.wait(20)
+        release.wait(2 * PATIENCE)
         finished.set()
         return "too late"
 
     async with scheduler:
-        job = await scheduler.add_job(deaf, Manual(), timeout=0.1)
-        began = time.monotonic()
-        run = await ended(scheduler, await job.trigger())
-        assert run.status == "timeout" and time.monotonic() - began < 2
-        # Not started again before the thread ends.
-        again = await ended(scheduler, await job.trigger())
-        assert again.status == "skipped" and "still runs" in again.message
-        release.set()
-        assert await asyncio.to_thread(finished.wait, 5)
-        await asyncio.sleep(0.05)
-        release.clear()
+        try:
+            job = await scheduler.add_job(deaf, Manual(), timeout=0.1)
+            run = await ended(scheduler, await job.trigger())
+            assert run.status == "timeout" and not finished.is_set()
+            # Not started again before the thread ends.
+            again = await ended(scheduler, await job.trigger())
+            assert again.status == "skipped" and "still runs" in again.message
+        finally:
+            release.set()
+        await until(finished.is_set)
+        await job.modify(timeout=PATIENCE)
+
+        async def runs_again() -> str:
+            return (await ended(scheduler, await job.trigger())).message
+
+        # The thread is known to have ended a little after it has.
+        while (message := await runs_again()) != "too late":
+            assert "still runs" in message
         found = await scheduler.execution(run)
         assert found is not None and found.status == "timeout" and found.message == ""
-        release.set()
-        assert (await ended(scheduler, await job.trigger())).message == "too late"
 
 
-async def test_stuck_threads_take_nobodys_place(scheduler: Scheduler) -> None:
+async def test_stuck_threads_take_nobodys_place() -> None:
     release = threading.Event()
-    scheduler = Scheduler("memory:", max_threads=1, stop_grace=0.1)
 
     def stuck(n: int) -> None:
-        release.wait(20)
+        release.wait(2 * PATIENCE)
 
     def quick() -> str:
         return "done"
 
-    async with scheduler:
-        for n in range(3):
-            job = await scheduler.add_job(stuck, Manual(), args=[n], id=f"stuck{n}", timeout=0.1)
-            assert (await ended(scheduler, await job.trigger())).status == "timeout"
-        job = await scheduler.add_job(quick, Manual())
-        assert (await ended(scheduler, await job.trigger())).message == "done"
-        release.set()
+    async with Scheduler("memory:", max_threads=1, cancel_grace=0.5, stop_grace=0.1) as scheduler:
+        try:
+            for n in range(3):
+                job = await scheduler.add_job(stuck, Manual(), args=[n], id=f"stuck{n}", timeout=0.1)
+                assert (await ended(scheduler, await job.trigger())).status == "timeout"
+            job = await scheduler.add_job(quick, Manual())
+            assert (await ended(scheduler, await job.trigger())).message == "done"
+        finally:
+            release.set()
 
 
 async def test_a_handler_that_blocks_the_loop_delays_no_thread_and_loses_no_lease(database: str) -> None:
-    times: list[float] = []
-    scheduler = Scheduler(database, lease=1.5, stop_grace=0.2)
+    # So long that a machine that is held up for a while does not lose it.
+    lease, n_ticks = 6.0, 0
+    meanwhile: list[int] = []
 
     async def blocks() -> None:
-        time.sleep(3)
+        began, before = time.monotonic(), n_ticks
+        while (past := time.monotonic() - began) < 1.3 * lease or n_ticks < before + 5:
+            if past > PATIENCE:
+                break
+            time.sleep(0.05)
+        meanwhile.append(n_ticks - before)
 
     def tick() -> None:
-        times.append(time.monotonic())
+        nonlocal n_ticks
+        n_ticks += 1
 
-    async with scheduler:
+    async with Scheduler(database, lease=lease, stop_grace=0.2) as scheduler:
         await scheduler.add_job(tick, "interval", seconds=0.2)
         job = await scheduler.add_job(blocks, Manual())
-        before = len(times)
-        run = await job.trigger()
-        await asyncio.sleep(0.1)
-        done = await ended(scheduler, run)
+        done = await ended(scheduler, await job.trigger())
         assert done.status == "success"
-        assert len(times) - before >= 10
+        assert meanwhile[0] >= 5
         assert await scheduler.runs(status="lost") == []
 
 
 async def test_the_pool_is_bounded_and_grows_on_demand() -> None:
     running, most = 0, 0
-    lock = threading.Lock()
+    lock, all_four = threading.Lock(), threading.Barrier(4, timeout=PATIENCE)
 
     def work(n: int) -> None:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
-        time.sleep(0.05)
+        all_four.wait()
         with lock:
             running -= 1
 
@@ -183,9 +192,11 @@ async def test_a_function_in_a_process_of_its_own_logs_answers_and_can_be_killed
 
 
 async def test_stopping_cancels_what_runs_and_records_it_as_interrupted(database: str) -> None:
-    cancelled = asyncio.Event()
+    begun, cancelled = [], asyncio.Event()
+    release, finished = threading.Event(), threading.Event()
 
     async def endless() -> None:
+        begun.append("endless")
         try:
             await asyncio.sleep(3600)
         except asyncio.CancelledError:
@@ -193,34 +204,39 @@ async def test_stopping_cancels_what_runs_and_records_it_as_interrupted(database
             raise
 
     def deaf() -> None:
-        time.sleep(4)
+        begun.append("deaf")
+        release.wait(2 * PATIENCE)
+        finished.set()
 
     scheduler = Scheduler(database, stop_grace=0.1)
-    await scheduler.start()
-    runs = [await (await scheduler.add_job(f, Manual())).trigger() for f in (endless, deaf)]
-    await asyncio.sleep(0.3)
-    began = time.monotonic()
-    await scheduler.stop()
-    assert cancelled.is_set() and time.monotonic() - began < 3
-    later = Scheduler(database)
-    for run in runs:
-        found = await later.execution(run)
-        assert found is not None and (found.status, found.reason) == ("failed", "interrupted")
-    await later.stop()
+    try:
+        async with scheduler:
+            runs = [await (await scheduler.add_job(f, Manual())).trigger() for f in (endless, deaf)]
+            await until(lambda: len(begun) == 2)
+        assert cancelled.is_set() and not finished.is_set()
+        for run in runs:
+            found = await scheduler.execution(run)
+            assert found is not None and (found.status, found.reason) == ("failed", "interrupted")
+        await scheduler.core.stop()
+    finally:
+        release.set()
 
 
-@pytest.mark.parametrize("grace", [0.2])
-async def test_a_coroutine_that_ignores_cancellation_is_recorded_after_the_grace(grace: float) -> None:
+async def test_a_coroutine_that_ignores_cancellation_is_recorded_after_the_grace() -> None:
+    release = asyncio.Event()
+
     async def deaf() -> None:
-        for _ in range(20):
+        while not release.is_set():
             try:
-                await asyncio.sleep(0.1)
+                await release.wait()
             except asyncio.CancelledError:
                 pass
 
-    async with Scheduler("memory:", cancel_grace=grace, stop_grace=0.1) as scheduler:
-        job = await scheduler.add_job(deaf, Manual(), timeout=0.1)
-        began = time.monotonic()
-        assert (await ended(scheduler, await job.trigger())).status == "timeout"
-        assert time.monotonic() - began < 1.5
-        assert (await ended(scheduler, await job.trigger())).status == "skipped"
+    async with Scheduler("memory:", cancel_grace=0.2, stop_grace=0.1) as scheduler:
+        try:
+            job = await scheduler.add_job(deaf, Manual(), timeout=0.1)
+            assert (await ended(scheduler, await job.trigger())).status == "timeout"
+            # It goes on, and is not started beside itself.
+            assert (await ended(scheduler, await job.trigger())).status == "skipped"
+        finally:
+            release.set()

@@ -12,8 +12,19 @@ import pytest
 import pytest_asyncio
 from unified_scheduler_engine import compat
 from unified_scheduler_engine.compat import registry as registry_module
+from unified_scheduler_engine.compat import unified
 
 from .templates import Echo
+
+
+@pytest_asyncio.fixture(autouse=True)
+async def none_is_left() -> AsyncIterator[None]:
+    """A process has one scheduler: what a test that failed has left is stopped, for the sake of the next."""
+    yield
+    compat.set_unified_scheduler(None)
+    left = None if unified._running is None else unified._running[1]()
+    if left is not None:
+        await left.stop()
 
 
 @pytest.fixture(scope="session")
@@ -47,9 +58,8 @@ async def db(request: pytest.FixtureRequest, mongodb_url: str) -> AsyncIterator[
         yield client[name]
         client.close()
     else:
-        client = pymongo.AsyncMongoClient(mongodb_url)
-        yield client[name]
-        await client.close()
+        async with pymongo.AsyncMongoClient(mongodb_url) as client:
+            yield client[name]
     with pymongo.MongoClient[Any](mongodb_url) as plain:
         plain.drop_database(name)
 
@@ -66,8 +76,6 @@ def templates(monkeypatch: pytest.MonkeyPatch) -> compat.TemplateRegistry:
 @pytest_asyncio.fixture
 async def scheduler(tmp_path: Any, templates: compat.TemplateRegistry) -> AsyncIterator[Any]:
     """A scheduler over a store in a file, not started; of its database only the engine knows."""
-    made = compat.UnifiedScheduler(
-        None, store_url=f"sqlite://{tmp_path}/jobs.db", stop_grace=0.5, poll=0.2, lease=2.0
-    )
+    made = compat.UnifiedScheduler(None, store_url=f"sqlite://{tmp_path}/jobs.db", stop_grace=0.5, poll=0.2)
     yield made
     await made.stop()

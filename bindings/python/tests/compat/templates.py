@@ -20,8 +20,14 @@ class Echo(JobTemplate):
         self.calls: list[JobExecutionContext] = []
         self.hooks: list[str] = []
         self.sleep = 0.0
+        self.gate: asyncio.Event | None = None
         self.raises: BaseException | None = None
         self.answers: Any = None
+
+    def hold(self) -> asyncio.Event:
+        """Lets no run end before what this gives is set."""
+        self.gate = asyncio.Event()
+        return self.gate
 
     def get_schema(self) -> dict[str, Any]:
         return {
@@ -43,6 +49,8 @@ class Echo(JobTemplate):
         context.log("INFO", f"echo {context.parameters.get('times')}")
         if self.sleep:
             await asyncio.sleep(self.sleep)
+        if self.gate is not None:
+            await self.gate.wait()
         if self.raises is not None:
             raise self.raises
         return JobResult("success", "echoed", {"seen": 1}) if self.answers is None else self.answers

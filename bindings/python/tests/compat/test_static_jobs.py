@@ -6,16 +6,16 @@ import asyncio
 import functools
 import logging
 import threading
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from unified_scheduler_engine import Scheduler
 from unified_scheduler_engine.compat import (
     ScheduledJob,
     UnifiedScheduler,
 )
-
-from .waiting import Count, until
+from waiting import Count, at_rest, engine_of, until
 
 
 async def test_a_static_job_runs_at_once_and_then_at_its_interval(scheduler: UnifiedScheduler) -> None:
@@ -34,13 +34,14 @@ async def test_a_static_job_runs_at_once_and_then_at_its_interval(scheduler: Uni
 async def test_every_write_to_a_job_counts_at_once(scheduler: UnifiedScheduler) -> None:
     count, other = Count(), Count()
     scheduler.add_job("count", 0.1, count)
-    await scheduler.start()
+    engine = await engine_of(scheduler)
     await until(lambda: count.n >= 2)
     assert "count" in scheduler.jobs
     assert len(scheduler.jobs) == 1
     job = scheduler.jobs["count"]
     job.enabled = False
-    await asyncio.sleep(0.15)
+    await until(lambda: is_stored(engine, enabled=False))
+    await at_rest(engine, "count")
     before = count.n
     await asyncio.sleep(0.4)
     assert count.n == before
@@ -48,7 +49,8 @@ async def test_every_write_to_a_job_counts_at_once(scheduler: UnifiedScheduler) 
     job.enabled = True
     await until(lambda: count.n > before)
     job.interval_seconds = 3600
-    await asyncio.sleep(0.2)
+    await until(lambda: is_stored(engine, interval=3600))
+    await at_rest(engine, "count")
     before = count.n
     await asyncio.sleep(0.4)
     assert count.n == before
@@ -58,28 +60,38 @@ async def test_every_write_to_a_job_counts_at_once(scheduler: UnifiedScheduler) 
     job.interval_seconds = 0.1
     await until(lambda: other.n >= 2)
     del scheduler.jobs["count"]
-    await asyncio.sleep(0.15)
+
+    async def is_gone() -> bool:
+        return await engine.get_job("static:count") is None and not await engine.runs(status="running")
+
+    await until(is_gone)
     before = other.n
     await asyncio.sleep(0.3)
     assert other.n == before
-    assert scheduler.engine is not None
-    assert await scheduler.engine.get_job("static:count") is None
+
+
+async def is_stored(
+    engine: Scheduler, *, enabled: bool | None = None, interval: float | None = None, due: Any = None
+) -> bool:
+    """Whether the store has been told that the job `count` is so."""
+    stored = await engine.job_of("static:count")
+    return (
+        enabled in (None, stored.enabled)
+        and interval in (None, stored.schedule["interval_seconds"])
+        and (due is None or stored.next_run_time == due.replace(tzinfo=timezone.utc))
+    )
 
 
 async def test_a_due_time_set_in_the_future_is_the_next(scheduler: UnifiedScheduler) -> None:
     count = Count()
     scheduler.add_job("count", 3600, count)
-    await scheduler.start()
+    engine = await engine_of(scheduler)
     await until(lambda: count.n == 1)
     due = (datetime.fromisoformat(scheduler.get_job_status()[0]["next_run"]) + timedelta(hours=5)).replace(
         microsecond=0
     )
     scheduler.jobs["count"].next_run = due
-    await asyncio.sleep(0.3)
-    assert scheduler.engine is not None
-    stored = await scheduler.engine.job_of("static:count")
-    assert stored.next_run_time is not None
-    assert stored.next_run_time.replace(tzinfo=None) == due
+    await until(lambda: is_stored(engine, due=due))
 
 
 async def test_jobs_that_are_unknown_are_ignored(scheduler: UnifiedScheduler) -> None:
@@ -111,7 +123,7 @@ async def test_a_job_that_is_added_disabled_does_not_run_until_it_is_enabled(
     count = Count()
     scheduler.add_job("count", 0.1, count)
     scheduler.disable_job("count")
-    await scheduler.start()
+    await engine_of(scheduler)
     await asyncio.sleep(0.4)
     assert count.n == 0
     scheduler.enable_job("count")
@@ -132,7 +144,7 @@ async def test_run_job_runs_now_even_what_is_disabled_and_never_raises(
     scheduler.disable_job("fails")
     await scheduler.run_job(scheduler.jobs["count"])
     assert count.n == 1
-    await scheduler.start()
+    await engine_of(scheduler)
     await asyncio.create_task(scheduler.run_job(scheduler.jobs["count"]))
     assert count.n == 2
     assert scheduler.jobs["count"].last_run is not None
@@ -172,10 +184,10 @@ async def test_starts_and_ends_of_jobs_are_not_logged_above_debug(
 ) -> None:
     caplog.set_level(logging.INFO)
     count = Count()
-    scheduler.add_job("count", 0.1, count)
+    scheduler.add_job("a job of its own", 0.1, count)
     await scheduler.start()
     await until(lambda: count.n >= 3)
-    assert "count" not in caplog.text
+    assert "a job of its own" not in caplog.text
 
 
 async def test_a_job_of_this_process_needs_no_database() -> None:

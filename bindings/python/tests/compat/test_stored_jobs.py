@@ -24,10 +24,10 @@ from unified_scheduler_engine.compat import (
     UnifiedScheduler,
     set_unified_scheduler,
 )
+from waiting import engine_of, until
 
-from .documents import job, now
+from .documents import job, now, stored
 from .templates import Foreign
-from .waiting import until
 
 
 @pytest_asyncio.fixture
@@ -38,13 +38,12 @@ async def running(db: Any, templates: TemplateRegistry) -> AsyncIterator[Unified
     async def send_email(*mail: str) -> None:
         sent.append(mail)
 
-    scheduler = UnifiedScheduler(db, poll=0.3, lease=2.0, stop_grace=0.5, send_email=send_email)
+    scheduler = UnifiedScheduler(db, poll=0.3, stop_grace=0.5, send_email=send_email)
     scheduler.sent = sent  # type: ignore[attr-defined]
     set_unified_scheduler(scheduler)
-    await scheduler.start()
     try:
         # A slow database is waited for, and the next test has a scheduler of its own in any case.
-        await until(lambda: scheduler.engine)
+        await engine_of(scheduler)
         yield scheduler
     finally:
         await scheduler.stop()
@@ -98,17 +97,18 @@ async def test_a_due_job_runs_with_exactly_what_is_stored(
 async def test_d16_a_manual_run_goes_through_the_engine_and_does_not_overlap(
     db: Any, running: UnifiedScheduler, templates: TemplateRegistry
 ) -> None:
-    templates.get("echo").sleep = 0.5
+    gate = templates.get("echo").hold()
     due = now() + timedelta(hours=1)
     key = (await db.dynamic_jobs.insert_one(job(nextRunAt=due))).inserted_id
     executor = JobExecutor(db)
-    first, second = await asyncio.gather(
-        executor.execute_job_by_id(str(key), "manual:bob"), executor.execute_job_by_id(str(key), "manual:eve")
-    )
-    assert first is not None
-    assert second is not None
-    assert sorted([first["status"], second["status"]]) == ["skipped", "success"]
-    done = first if first["status"] == "success" else second
+    both = [
+        asyncio.create_task(executor.execute_job_by_id(str(key), by)) for by in ("manual:bob", "manual:eve")
+    ]
+    # One is answered at once, while the other runs.
+    await until(lambda: any(run.done() for run in both))
+    gate.set()
+    skipped, done = sorted([await run or {} for run in both], key=lambda run: str(run["status"]))
+    assert (skipped["status"], done["status"]) == ("skipped", "success")
     assert done["triggered_by"].startswith("manual:")
     assert len(templates.get("echo").calls) == 1
     assert templates.get("echo").calls[0].parameters["triggered_by"] == done["triggered_by"]
@@ -151,14 +151,22 @@ async def test_a_job_made_by_the_service_runs_and_is_edited(
     due = [context.scheduled_for for context in calls]
     assert all((b - a).total_seconds() % 1 == 0 for a, b in itertools.pairwise(due))
     await service.update_job(made["_id"], {"enabled": False})
+    # Nothing is claimed any more; what was, ends.
+    due_next = (await stored(db, made["_id"]))["nextRunAt"]
     await asyncio.sleep(1.5)
+    assert (await stored(db, made["_id"]))["nextRunAt"] == due_next
+
+    async def all_ended() -> bool:
+        ended = await service.get_job_executions(made["_id"])
+        return [run["status"] for run in ended].count("success") == len(calls)
+
+    await until(all_ended)
+    assert all(context.scheduled_for < due_next for context in calls)
     n = len(calls)
-    await asyncio.sleep(1.5)
-    assert len(calls) == n
-    assert len(await service.get_job_executions(made["_id"])) == n
     await until(lambda: len(running.sent) == n)  # type: ignore[attr-defined]
     assert await service.delete_job(made["_id"])
-    assert len(await service.get_job_executions(made["_id"])) == n
+    assert await all_ended()
+    assert len(calls) == n
 
 
 async def test_who_is_to_be_told_of_an_end_costs_no_question(
@@ -185,9 +193,8 @@ async def test_d22_nothing_in_an_answer_breaks_a_json_layer(
     db: Any, running: UnifiedScheduler, templates: TemplateRegistry
 ) -> None:
     odd = {"id": ObjectId(), "nan": float("nan"), "raw": b"\xff", "times": 1}
-    await db.dynamic_jobs.insert_one(job(parameters=odd, odd=odd))
-    await until(lambda: templates.get("echo").calls)
-    await asyncio.sleep(0.3)
+    key = (await db.dynamic_jobs.insert_one(job(parameters=odd, odd=odd))).inserted_id
+    await until(lambda: db.job_executions.find_one({"job_id": str(key), "status": "success"}))
     listed: Any = await JobRegistryService(db).list_jobs()
     executions = await JobExecutor(db).list_executions()
 
@@ -201,7 +208,7 @@ async def test_d22_nothing_in_an_answer_breaks_a_json_layer(
 async def test_d02_the_due_time_has_moved_before_the_work_begins(
     db: Any, running: UnifiedScheduler, templates: TemplateRegistry
 ) -> None:
-    templates.get("echo").sleep = 0.5
+    templates.get("echo").hold()
     due = now() + timedelta(seconds=0.5)
     key = (await db.dynamic_jobs.insert_one(job(nextRunAt=due))).inserted_id
     await until(lambda: templates.get("echo").calls)
@@ -233,7 +240,7 @@ async def test_d22_no_document_of_ours_breaks_the_json_layer_of_the_old_routes(
     """It shows whole documents: of what is in them it can take no type that JSON does not have, but for dates
     and the `_id` at the top."""
     echo = templates.get("echo")
-    echo.sleep = 0.4
+    gate = echo.hold()
     await db.dynamic_jobs.insert_many([job(name=str(n)) for n in range(3)])
     fails = job(name="fails", template_type="foreign", parameters={"n": 1})
     foreign = Foreign()
@@ -251,9 +258,13 @@ async def test_d22_no_document_of_ours_breaks_the_json_layer_of_the_old_routes(
 
     # Also in the midst of it, while runs are claimed, open, and waited for.
     await until(lambda: echo.calls)
-    while await look() < 4:
-        await asyncio.sleep(0.02)
     await look()
+    gate.set()
+
+    async def all_ended() -> bool:
+        return await look() == 4
+
+    await until(all_ended)
 
 
 def not_of_json(value: Any, path: str = "") -> Iterator[str]:
@@ -278,18 +289,23 @@ async def test_d11_a_job_without_a_template_is_set_aside_and_stops_no_other(
     del bad["template_type"]
     await db.dynamic_jobs.insert_many([bad, job(name="good")])
     await until(lambda: templates.get("echo").calls)
-    listed = (await JobRegistryService(db).list_jobs(sort_by="name", sort_order=1))["jobs"]
-    assert [bool(item.get("fault")) for item in listed] == [True, False]
-    assert listed[0]["last_run_status"] == "failed"
+
+    async def is_set_aside() -> bool:
+        bad, good = (await JobRegistryService(db).list_jobs(sort_by="name", sort_order=1))["jobs"]
+        assert not good.get("fault")
+        return bool(bad.get("fault")) and bad["last_run_status"] == "failed"
+
+    await until(is_set_aside)
 
 
 async def test_d28_a_job_that_is_removed_while_it_runs_does_not_come_back(
     db: Any, running: UnifiedScheduler, templates: TemplateRegistry
 ) -> None:
-    templates.get("echo").sleep = 0.7
+    gate = templates.get("echo").hold()
     key = (await db.dynamic_jobs.insert_one(job())).inserted_id
     await until(lambda: templates.get("echo").calls)
     await db.dynamic_jobs.delete_one({"_id": key})
+    gate.set()
 
     async def ended() -> Any:
         return await db.job_executions.find_one({"job_id": str(key), "status": {"$ne": "running"}})
@@ -310,7 +326,7 @@ async def test_check_dynamic_jobs_returns_when_what_is_due_has_been_taken(
 async def test_d26_lines_stand_in_the_document_while_it_runs(
     db: Any, running: UnifiedScheduler, templates: TemplateRegistry
 ) -> None:
-    templates.get("echo").sleep = 15
+    templates.get("echo").hold()
     await db.dynamic_jobs.insert_one(job())
 
     async def told() -> Any:
@@ -350,9 +366,10 @@ async def test_what_is_huge_or_odd_fits_into_the_document_of_its_execution(
 
 
 async def test_d26_indexes_are_made(db: Any, running: UnifiedScheduler) -> None:
-    jobs = await db.dynamic_jobs.index_information()
-    executions = await db.job_executions.index_information()
-    keys = [index["key"] for index in jobs.values()]
-    assert any([name for name, _ in key][:2] == ["enabled", "nextRunAt"] for key in keys), keys
-    keys = [index["key"] for index in executions.values()]
-    assert any([name for name, _ in key][:2] == ["job_id", "started_at"] for key in keys), keys
+    async def has_one(collection: Any, *fields: str) -> bool:
+        keys = [index["key"] for index in (await collection.index_information()).values()]
+        return any(tuple(name for name, _ in key)[: len(fields)] == fields for key in keys)
+
+    # In the background.
+    await until(lambda: has_one(db.dynamic_jobs, "enabled", "nextRunAt"))
+    await until(lambda: has_one(db.job_executions, "job_id", "started_at"))

@@ -12,35 +12,34 @@ from unified_scheduler_engine.compat import (
     TemplateRegistry,
     UnifiedScheduler,
 )
+from waiting import ended, engine_of, until
 
 from .templates import Foreign
-from .waiting import until
 
 
 async def test_templates_of_the_backends_own_classes_run(
     scheduler: UnifiedScheduler, templates: TemplateRegistry
 ) -> None:
     foreign = Foreign()
-    await scheduler.start()
+    engine = await engine_of(scheduler)
     templates.register(foreign)  # Long after the start.
-    assert scheduler.engine is not None
-    await until(lambda: scheduler.engine and scheduler.engine.core.target("foreign"))
-    job = await scheduler.engine.create_job("f", "foreign", Manual(), parameters={"n": 1})
-    run = await scheduler.engine.wait_for(await scheduler.engine.trigger(job))
+    await until(lambda: engine.core.target("foreign"))
+    job = await engine.create_job("f", "foreign", Manual(), parameters={"n": 1})
+    run = await ended(engine, await engine.trigger(job))
     assert run.status == "success"
     assert run.message == "done"
     assert foreign.hooks == ["pre_execute", "execute", "post_execute"]
     assert run.duration is not None
-    assert run.duration < 5
+    assert run.duration < 90
     foreign.raises = ValueError("bad")
-    run = await scheduler.engine.wait_for(await scheduler.engine.trigger(job))
+    run = await ended(engine, await engine.trigger(job))
     assert (run.status, run.message) == ("failed", "caught bad")
     assert run.error is not None
     assert (run.error.kind, run.error.message) == ("ValueError", "bad")
     assert run.error.trace is not None
     assert "templates.py" in run.error.trace
     foreign.raises, foreign.post_raises = None, True
-    run = await scheduler.engine.wait_for(await scheduler.engine.trigger(job))
+    run = await ended(engine, await engine.trigger(job))
     assert run.status == "success"
     assert "after the work" in run.warnings[0]
 
@@ -89,10 +88,9 @@ async def test_what_a_template_answers_is_stored(
             return None
 
         echo.execute = nothing
-    await scheduler.start()
-    assert scheduler.engine is not None
-    job = await scheduler.engine.create_job("e", "echo", Manual())
-    run = await scheduler.engine.wait_for(await scheduler.engine.trigger(job))
+    engine = await engine_of(scheduler)
+    job = await engine.create_job("e", "echo", Manual())
+    run = await ended(engine, await engine.trigger(job))
     assert (run.status, run.message) == (status, message)
 
 
@@ -102,11 +100,9 @@ async def test_whatever_a_template_raises_ends_its_run_alone_and_keeps_its_trace
 ) -> None:
     echo = templates.get("echo")
     echo.raises = kind("out of \ud800 paper \x00")
-    await scheduler.start()
-    engine = scheduler.engine
-    assert engine is not None
+    engine = await engine_of(scheduler)
     job = await engine.create_job("e", "echo", Manual())
-    run = await engine.wait_for(await engine.trigger(job), 10)
+    run = await ended(engine, await engine.trigger(job))
     assert run.status == "failed"
     assert run.error is not None
     assert run.error.kind == kind.__name__
@@ -114,22 +110,21 @@ async def test_whatever_a_template_raises_ends_its_run_alone_and_keeps_its_trace
     assert run.error.trace is not None
     assert "in execute" in run.error.trace
     echo.raises = None
-    assert (await engine.wait_for(await engine.trigger(job), 10)).status == "success"
+    assert (await ended(engine, await engine.trigger(job))).status == "success"
     assert scheduler.is_running
-    assert scheduler.trouble is None
+    await until(lambda: scheduler.trouble is None)
 
 
 async def test_parameters_say_who_triggered_and_are_a_copy(
     scheduler: UnifiedScheduler, templates: TemplateRegistry
 ) -> None:
-    await scheduler.start()
-    assert scheduler.engine is not None
-    job = await scheduler.engine.create_job("e", "echo", Manual(), parameters={"times": 2})
-    await scheduler.engine.wait_for(await scheduler.engine.trigger(job, actor="bob"))
+    engine = await engine_of(scheduler)
+    job = await engine.create_job("e", "echo", Manual(), parameters={"times": 2})
+    await ended(engine, await engine.trigger(job, actor="bob"))
     context = templates.get("echo").calls[0]
     assert context.parameters == {"times": 2, "triggered_by": "manual:bob"}
     assert context.triggered_by == "manual:bob"
     assert context.params is context.parameters
     assert context.attempt == 1
     assert context.scheduled_for is not None
-    assert (await scheduler.engine.job_of(job)).parameters == {"times": 2}
+    assert (await engine.job_of(job)).parameters == {"times": 2}
