@@ -1,15 +1,13 @@
 """Servers for the sample backend: alone, and as a replica set (`bindings/python/tests/mongod.py`)."""
 
-import importlib.util
 import os
 import uuid
 from dataclasses import dataclass
-from pathlib import Path
 
 import pymongo
 import pytest
 
-HELPER = Path(__file__).parents[2] / "bindings" / "python" / "tests" / "mongod.py"
+from shared import mongod
 
 #: Where tests run: each level of adoption, each kind of server. With COMPAT_ALL all pairs of them.
 CROSSED = [("l1", "alone"), ("l2", "replica")]
@@ -42,24 +40,15 @@ def pytest_generate_tests(metafunc):
 
 
 @pytest.fixture(scope="session")
-def helper():
-    """The module that starts servers."""
-    spec = importlib.util.spec_from_file_location("compat_mongod", HELPER)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def alone(helper):
+def alone():
     """A server without a replica set."""
-    yield from helper.provided("TEST_MONGODB_URL")
+    yield from mongod.provided("TEST_MONGODB_URL")
 
 
 @pytest.fixture(scope="session")
-def replica(helper):
+def replica():
     """A replica set of one."""
-    yield from helper.provided("TEST_MONGODB_REPLICA_URL", replica_set="rs0")
+    yield from mongod.provided("TEST_MONGODB_REPLICA_URL", replica_set="rs0")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -11,17 +10,17 @@ import time
 import urllib.request
 from pathlib import Path
 
+from shared import mongod
+
 HERE = Path(__file__).parent
 
 
-def free_port():
-    """A port that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+#: How long something may take that does come about: four workers come up beside each other, on a machine that
+#: has a lot to do.
+PATIENCE = 120.0
 
 
-def wait_for(condition, timeout=30.0, what="it"):
+def wait_for(condition, timeout=PATIENCE, what="it"):
     """Waits until a condition holds, and gives what it gave."""
     end = time.monotonic() + timeout
     while True:
@@ -65,17 +64,15 @@ class Program:
         """What it has printed."""
         return Path(self.log.name).read_text(errors="replace")
 
-    def stop(self, timeout=20.0):
-        """Asks it to end; the time that took."""
-        began = time.monotonic()
+    def stop(self):
+        """Asks it to end, and waits until it has."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(timeout)
+                self.process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
                 self.kill()
                 raise AssertionError(f"it did not end:\n{self.output()}") from None
-        return time.monotonic() - began
 
     def kill(self):
         """Ends it and its workers at once."""
@@ -94,7 +91,17 @@ class Program:
             return []
         return [int(pid) for pid in children.split()]
 
+    def wait_until_up(self):
+        """Returns when it does its work."""
+
     def __enter__(self):
+        try:
+            self.wait_until_up()
+        except BaseException:
+            print(self.output()[-8000:])
+            self.kill()
+            self.log.close()
+            raise
         return self
 
     def __exit__(self, kind, error, tb):
@@ -110,27 +117,23 @@ class Backend(Program):
     """The sample backend under a server."""
 
     def __init__(self, place, *arguments, workers=4, server="uvicorn", app=HERE / "backend" / "app", **env):
-        self.port = free_port()
+        self.port = mongod.free_port()
         self.n_workers = workers
         if server == "uvicorn":
             command = ["-m", "uvicorn", "main:app", "--port", str(self.port), "--log-level", "warning"]
             if "--reload" not in arguments:
                 command += ["--workers", str(workers)]
+                # One that is slow to come up is not put to death.
+                command += ["--timeout-worker-healthcheck", "20"]
         else:
             command = ["-m", "gunicorn", "main:app", "--bind", f"127.0.0.1:{self.port}"]
             command += ["--workers", str(workers), "--worker-class", "uvicorn_worker.UvicornWorker"]
         super().__init__(place, [*command, *arguments], app, **env)
 
-    def __enter__(self):
-        try:
-            wait_for(lambda: self.get("/health")["engine"], what="the backend")
-            # Each worker has its engine when each has said so.
-            wait_for(lambda: self.n_nodes() >= self.n_workers, what="an engine in each worker")
-        except BaseException:
-            print(self.output()[-8000:])
-            self.kill()
-            raise
-        return self
+    def wait_until_up(self):
+        """Each worker has its engine when each has said so."""
+        wait_for(lambda: self.get("/health")["engine"], what="the backend")
+        wait_for(lambda: self.n_nodes() >= self.n_workers, what="an engine in each worker")
 
     def n_nodes(self):
         """How many engines share the database, as the backend sees it."""
@@ -149,7 +152,7 @@ class Backend(Program):
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return json.load(answer)
-        except (urllib.error.URLError, ConnectionError) as error:
+        except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
             if isinstance(error, urllib.error.HTTPError):
                 raise
             assert self.process.poll() is None, self.output()
@@ -163,6 +166,6 @@ class OldEngine(Program):
         old = type(place)("l1", place.kind, place.url, place.db)
         super().__init__(old, [str(HERE / "old_engine.py")], **env)
 
-    def __enter__(self):
+    def wait_until_up(self):
+        """It says so."""
         wait_for(lambda: "polling" in self.output(), what="the old engine")
-        return self

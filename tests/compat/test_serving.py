@@ -1,7 +1,6 @@
 """The ways in which a backend is served: other loops, reloading, forking after the import."""
 
 import shutil
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -32,7 +31,7 @@ def copy_of_the_app(tmp_path):
 def test_a_reload_leaves_no_second_engine_and_nothing_running(place, tmp_path: Path):
     db = place.db
     app = copy_of_the_app(tmp_path)
-    long = db.dynamic_jobs.insert_one(job("long", seconds=3600, parameters={"seconds": 60})).inserted_id
+    long = db.dynamic_jobs.insert_one(job("long", seconds=3600, parameters={"seconds": 600})).inserted_id
     db.dynamic_jobs.insert_one(job("quick", seconds=1))
     arguments = ("--reload", "--reload-dir", str(app))
     with Backend(place, *arguments, workers=1, app=app, BACKEND_GRACE="1") as backend:
@@ -51,11 +50,13 @@ def test_a_reload_leaves_no_second_engine_and_nothing_running(place, tmp_path: P
 
 def test_gunicorn_with_preload_and_uvicorns_workers(place):
     db = place.db
-    db.dynamic_jobs.insert_many([job(f"quick {n}", seconds=1) for n in range(6)])
+    inserted = db.dynamic_jobs.insert_many([job(f"quick {n}", seconds=1) for n in range(6)])
+    keys = [str(key) for key in inserted.inserted_ids]
     with Backend(place, "--preload", server="gunicorn", workers=3) as backend:
         assert len(backend.workers()) == 3
         wait_for(lambda: db.witness.count_documents({"event": "end"}) >= 30)
-        hosts = Counter(e["execution_host"] for e in of_jobs(db))
-        assert len(hosts) >= 2
-    assert {e["status"] for e in of_jobs(db)} == {"success"}
+        hosts = {"status": "success", "job_id": {"$in": keys}}
+        wait_for(lambda: len(db.job_executions.distinct("execution_host", hosts)) >= 2)
+    # A machine that is held up finds a job still running when it is due again.
+    assert {e["status"] for e in of_jobs(db)} <= {"success", "skipped"}
     assert_whole(place)

@@ -30,8 +30,8 @@ _HELD: list[socket.socket] = []
 
 
 def free_port() -> int:
-    """A port that nobody listens on, and that is given to nobody else. Who asks for it by its number, and allows
-    that its address is in use, as servers do, can listen there."""
+    """A port that nobody listens on, and that is given to nobody else. Who asks for it by its number, and
+    does not mind that its address is in use, as servers do, can listen there."""
     held = socket.socket()
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     held.bind(("127.0.0.1", 0))

@@ -99,7 +99,7 @@ def test_uvicorn_with_workers_runs_each_due_time_once(tmp_path: Path, workers: i
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "app:app", "--port", str(port), "--workers", str(workers)]
     # A worker that is slow to come up is not put to death.
-    command += ["--timeout-worker-healthcheck", str(int(PATIENCE))]
+    command += ["--timeout-worker-healthcheck", "20"]
     environment = {**os.environ, "STORE": f"sqlite://{tmp_path}/jobs.db"}
     with open(tmp_path / "log", "w") as log:
         server = subprocess.Popen(

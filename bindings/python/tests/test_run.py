@@ -350,12 +350,13 @@ async def test_a_handler_may_stop_the_scheduler(scheduler: Scheduler) -> None:
 async def test_what_the_engine_logs_comes_to_logging(
     scheduler: Scheduler, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def work() -> None: ...
+    async def fails() -> None:
+        raise ValueError("no")
 
     caplog.set_level(logging.DEBUG, logger="unified_scheduler")
     async with scheduler:
-        scheduler.add_job(work, Manual())
-        await until(lambda: caplog.records)
+        await (await scheduler.add_job(fails, Manual(), pause_after_failures=1)).trigger()
+        await until(lambda: "disabled after too many failures in a row" in caplog.text)
     assert all(r.name.startswith("unified_scheduler") for r in caplog.records)
 
 

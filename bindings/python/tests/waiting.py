@@ -1,7 +1,7 @@
 """Waiting for what a test expects, and counting.
 
-Nothing is on time: a machine with a lot to do may hold up a process, or its database, for seconds. A test waits
-for what is to come about, and lets time pass only to see that something does not.
+Nothing is on time: a machine with a lot to do may hold up a process, or its database, for seconds. A test
+waits for what is to come about, and lets time pass only to see that something does not.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 from unified_scheduler_engine import Execution, Scheduler, UnifiedScheduler
 
-#: How long something may take that does come about. Longer than the 10 s after which the engine gives up a call
-#: that has no answer, and asks again.
+#: How long something may take that does come about. Longer than the 10 s after which the engine gives up a
+#: call that has no answer, and asks again.
 PATIENCE = 60.0
 
 

@@ -16,6 +16,8 @@ pub struct MongodbConfig {
     pub(crate) namespace: String,
     pub(crate) deadline: Duration,
     pub(crate) scan_interval: Duration,
+    /// Whether other programs are looked for from the start, not only once they are known to write here.
+    pub(crate) expects_strangers: bool,
     pub(crate) indexes: bool,
     pub(crate) clock: Option<Arc<dyn Clock>>,
 }
@@ -30,7 +32,8 @@ impl MongodbConfig {
     /// - `namespace`: the prefix of all collection names, with `_` behind it; without one, the collections
     ///   are those of the existing backend.
     /// - `deadline_ms`: how long one call may take; 10,000 by default.
-    /// - `scan_interval_ms`: how often jobs are looked for that other programs wrote; 5,000 by default.
+    /// - `scan_interval_ms`: how often jobs are looked for that other programs wrote; 5,000 by default, and
+    ///   then only once some were met.
     /// - `create_indexes`: `false` leaves the indexes to the administrator.
     ///
     /// ```
@@ -64,6 +67,7 @@ impl MongodbConfig {
             namespace: String::new(),
             deadline: Duration::from_secs(10),
             scan_interval: Duration::from_secs(5),
+            expects_strangers: false,
             indexes: true,
             clock: None,
         };
@@ -86,7 +90,7 @@ impl MongodbConfig {
         match key {
             "namespace" => *self = self.clone().namespace(value)?,
             "deadline_ms" => self.deadline = millis()?,
-            "scan_interval_ms" => self.scan_interval = millis()?,
+            "scan_interval_ms" => (self.scan_interval, self.expects_strangers) = (millis()?, true),
             "create_indexes" => {
                 self.indexes = value.parse().map_err(|_| bad("either `true` or `false`"))?;
             }

@@ -126,6 +126,11 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// Nothing yet; where other programs are expected to write jobs, as if some had been met.
+    pub(crate) fn expecting(strangers: bool) -> Self {
+        Self { strangers: AtomicBool::new(strangers), ..Self::default() }
+    }
+
     /// Whether other programs are known to write jobs here.
     pub(crate) fn strangers(&self) -> bool {
         self.strangers.load(Ordering::Relaxed)

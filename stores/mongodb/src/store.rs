@@ -94,7 +94,7 @@ impl MongodbStore {
             cache: Cache::default(),
             deadline: config.deadline,
             beating: Beating::default(),
-            seen: Seen::default(),
+            seen: Seen::expecting(config.expects_strangers),
             replicated,
         });
         // Asks for something that takes the right to read.

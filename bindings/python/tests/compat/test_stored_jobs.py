@@ -94,6 +94,15 @@ async def test_a_due_job_runs_with_exactly_what_is_stored(
     assert all(isinstance(line["level"], str) for line in lines)
 
 
+async def test_the_first_job_that_others_write_into_a_new_database_is_found_within_the_poll(
+    db: Any, running: UnifiedScheduler, templates: TemplateRegistry
+) -> None:
+    # When all is done that a start looks at. The engine itself looks every 30 s.
+    await asyncio.sleep(1)
+    await db.dynamic_jobs.insert_one(job(nextRunAt=now()))
+    await until(lambda: templates.get("echo").calls, 20)
+
+
 async def test_d16_a_manual_run_goes_through_the_engine_and_does_not_overlap(
     db: Any, running: UnifiedScheduler, templates: TemplateRegistry
 ) -> None:

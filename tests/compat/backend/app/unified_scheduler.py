@@ -25,7 +25,7 @@ async def initialize_unified_scheduler(db):
     scheduler = UnifiedScheduler(
         db,
         poll=1.0,
-        lease=float(os.environ.get("BACKEND_LEASE", "4")),
+        lease=float(os.environ.get("BACKEND_LEASE", "15")),
         stop_grace=float(os.environ.get("BACKEND_GRACE", "8")),
     )
 
