@@ -7,6 +7,7 @@ runs with the backend's own services (`l1`), its poll made short.
 import asyncio
 import logging
 import os
+from datetime import datetime, timezone
 
 from services.job_executor import JobExecutor
 from services.job_registry import JobRegistryService
@@ -22,7 +23,13 @@ async def main():
     db = get_database()
     print("polling", flush=True)
     while True:
-        for job in await JobRegistryService(db).get_jobs_ready_to_run():
+        asked = datetime.now(timezone.utc)
+        ready = await JobRegistryService(db).get_jobs_ready_to_run()
+        if ready:
+            # What it saw, for the tests.
+            seen = [{"job_id": str(job["_id"]), "due": job["nextRunAt"], "at": asked} for job in ready]
+            await db.witness_old.insert_many(seen)
+        for job in ready:
             try:
                 await JobExecutor(db).execute_job(job)
             except Exception:
