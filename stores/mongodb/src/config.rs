@@ -235,6 +235,15 @@ mod tests {
     }
 
     #[test]
+    fn others_are_expected_where_the_url_says_how_often_to_look_for_them() {
+        let usual = MongodbConfig::from_url("mongodb://h/db").unwrap();
+        assert!(!usual.expects_strangers);
+        let config = MongodbConfig::from_url("mongodb://h/db?scan_interval_ms=500").unwrap();
+        assert!(config.expects_strangers);
+        assert_eq!(config.scan_interval, Duration::from_millis(500));
+    }
+
+    #[test]
     fn what_is_wrong_with_a_url_is_said_without_its_secrets() {
         for bad in [
             "postgres://u:secret@h/db",
