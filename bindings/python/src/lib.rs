@@ -24,6 +24,10 @@ mod trace;
 use pyo3::prelude::*;
 use unified_scheduler::ErrorKind;
 
+/// For what Rust allocates; Python keeps its own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The native module.
 #[pymodule]
 fn _engine(m: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -7,8 +7,11 @@ use std::time::{Duration, Instant};
 
 use bson::{Bson, Document, RawArrayBuf, RawDocumentBuf, doc};
 use futures_util::TryStreamExt;
+use futures_util::future::{Future, join_all};
 use mongodb::options::FindOptions;
 use mongodb::{Client, Collection, Database};
+use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
 use unified_scheduler_core::clock::Clock;
 use unified_scheduler_core::{Error, ErrorKind, Timestamp};
 
@@ -93,6 +96,27 @@ impl Written {
     }
 }
 
+/// A batch of twice this and more is written in parts, which go at once.
+const PART: usize = 200;
+
+/// How many parts, at most: while the server writes one, the other is made ready or read. More of them are
+/// more statements, and gain little.
+const PARTS: usize = 2;
+
+/// The parts of a batch, in order, each with its share.
+pub(crate) fn parts<T>(batch: Vec<T>) -> Vec<Vec<T>> {
+    let n = (batch.len() / PART).clamp(1, PARTS);
+    let size = batch.len().div_ceil(n).max(1);
+    let mut batch = batch.into_iter();
+    (0..n).map(|_| batch.by_ref().take(size).collect()).collect()
+}
+
+/// Does something with every part at once: while the server writes one, the next is made ready. All have
+/// ended when this has, also where one has failed.
+pub(crate) async fn at_once<T, F: Future<Output = Step<T>>>(parts: impl Iterator<Item = F>) -> Step<Vec<T>> {
+    join_all(parts).await.into_iter().collect()
+}
+
 /// Statements in one command, at most, and their bytes; the server takes 100,000 and 16 MB.
 const STATEMENTS: usize = 1000;
 const BYTES: usize = 12 << 20;
@@ -102,6 +126,9 @@ const BYTES: usize = 12 << 20;
 pub(crate) struct Db {
     pub(crate) client: Client,
     pub(crate) database: Database,
+    /// Where the driver lives. Commands are sent from there, so that they are on their way while the caller
+    /// makes the next ones ready.
+    pub(crate) runtime: Handle,
     pub(crate) names: Names,
     pub(crate) clock: Option<Arc<dyn Clock>>,
     pub(crate) cache: Cache,
@@ -304,7 +331,10 @@ impl Db {
         command.append(bson::raw::CString::try_from(list)?, statements);
         command.append(bson::cstr!("ordered"), false);
         command.append(bson::cstr!("writeConcern"), concern);
-        let reply = self.database.run_raw_command(command).await?;
+        let database = self.database.clone();
+        let sent = self.runtime.spawn(async move { database.run_raw_command(command).await });
+        let gone = |_| Error::unavailable("the runtime in which the store was opened has ended");
+        let reply = AbortOnDropHandle::new(sent).await.map_err(gone)??;
         written.n += count::<u64>(reply.get("n"));
         for error in reply.get_array("writeErrors").map_or(&[][..], Vec::as_slice) {
             let Some(error) = error.as_document() else { continue };

@@ -52,12 +52,12 @@ fn there(field: &str) -> Document {
     doc! { field: { "$exists": true } }
 }
 
-/// The indexes of each collection. The first ones are those of the existing backend's questions.
+/// The indexes of each collection. The first ones of the existing backend's collections are those of its
+/// own questions.
 pub(crate) fn wanted(names: &Names) -> Vec<(String, Vec<Index>)> {
+    let theirs = [index(doc! { "enabled": 1, "nextRunAt": 1 }), index(doc! { "template_type": 1 })];
     let jobs = || {
         vec![
-            index(doc! { "enabled": 1, "nextRunAt": 1 }),
-            index(doc! { "template_type": 1 }),
             index(doc! { "name": 1, "_id": 1 }),
             index(doc! { "createdAt": 1, "_id": 1 }),
             index(doc! { "lastRunAt": 1, "_id": 1 }),
@@ -89,12 +89,11 @@ pub(crate) fn wanted(names: &Names) -> Vec<(String, Vec<Index>)> {
         index(doc! { ours!("epoch"): 1, ours!("cancel"): 1 }).over(doc! { "status": "running" }),
         index(doc! { "job_id": 1, "_id": -1 }),
         index(doc! { "status": 1, "_id": -1 }),
-        index(doc! { "completed_at": 1 }),
         index(doc! { ours!("root"): 1 }).over(there(ours!("root"))),
         index(doc! { ours!("after"): 1 }).over(there(ours!("after"))),
     ];
     vec![
-        (names.jobs.clone(), jobs()),
+        (names.jobs.clone(), theirs.into_iter().chain(jobs()).collect()),
         (names.statics.clone(), jobs()),
         (names.executions.clone(), executions),
         (

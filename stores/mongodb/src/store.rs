@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use bson::doc;
 use mongodb::options::{Acknowledgment, ClientOptions, ReadPreference, SelectionCriteria, WriteConcern};
 use mongodb::{Client, Database};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use unified_scheduler_core::execution::{Execution, LogLine};
@@ -89,6 +90,7 @@ impl MongodbStore {
         let db = Arc::new(Db {
             client,
             database,
+            runtime: Handle::current(),
             names: Names::new(&config.namespace),
             clock: config.clock.clone(),
             cache: Cache::default(),

@@ -4,7 +4,7 @@
 //! served by an index). Then three writes for any number of jobs: every job is moved on, by a
 //! compare-and-set that embeds its executions; these are inserted; they are taken out again.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Instant;
 
 use bson::oid::ObjectId;
@@ -23,7 +23,7 @@ use super::look::{Look, look};
 use super::ops::{self, Deed, Ops, carry_out};
 use super::places::{self, Open};
 use super::{effects, nodes, pending, strangers};
-use crate::db::{Db, Durability};
+use crate::db::{Db, Durability, at_once, parts};
 use crate::error::Step;
 use crate::ids::{inner_keys, is_static, object_id};
 use crate::jobs::{JobRow, Slot};
@@ -111,8 +111,8 @@ struct Move {
     key: Bson,
     /// As the claim read it.
     before: Job,
-    /// As it will be.
-    after: Job,
+    /// When it fires next, if it does.
+    fires: Option<Timestamp>,
     ops: Ops,
     records: Vec<(Execution, bool)>,
     cancel: Vec<unified_scheduler_core::ExecutionId>,
@@ -131,6 +131,24 @@ impl Firing<'_> {
             batch.more = true;
             return Ok(());
         }
+        let parts = parts(rows).into_iter().map(|rows| self.fire_part(rows, &open, now));
+        for (moves, failed, won) in at_once(parts).await? {
+            batch.more |= !won;
+            for moved in moves {
+                Self::tell(moved, &failed, batch);
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves one part of the jobs on. Also tells which executions did not come to be, and whether nobody
+    /// else has changed any of the jobs.
+    async fn fire_part(
+        &self,
+        rows: Vec<JobRow>,
+        open: &HashMap<JobId, Open>,
+        now: Timestamp,
+    ) -> Step<(Vec<Move>, HashSet<ObjectId>, bool)> {
         let token = ObjectId::new();
         let mut moves = Vec::with_capacity(rows.len());
         let (mut dynamic, mut statics) = (Vec::new(), Vec::new());
@@ -143,7 +161,6 @@ impl Firing<'_> {
         }
         let sent = Instant::now();
         let won = self.write(&mut moves, dynamic, statics, token).await?;
-        batch.more |= !won;
         let with_ops = moves.iter_mut().filter(|moved| !moved.ops.is_empty());
         let deeds: Vec<Deed> = with_ops.map(|moved| self.deed(moved)).collect();
         let failed = if deeds.is_empty() { HashSet::new() } else { carry_out(self.db, &deeds, sent).await? };
@@ -155,10 +172,7 @@ impl Firing<'_> {
                 return Err(Error::unavailable(why).into());
             }
         }
-        for moved in moves {
-            Self::tell(moved, &failed, batch);
-        }
-        Ok(())
+        Ok((moves, failed, won))
     }
 
     fn deed(&self, moved: &mut Move) -> Deed {
@@ -204,7 +218,7 @@ impl Firing<'_> {
         let mut moved = Move {
             statics: is_static(row.id()),
             key: row.key.clone(),
-            after: before.clone(),
+            fires: None,
             ops: Ops::new(token),
             records: Vec::new(),
             cancel: Vec::new(),
@@ -256,7 +270,7 @@ impl Firing<'_> {
         let running = u32::try_from(slots.len()).unwrap_or(u32::MAX);
         moved.free = row.job.definition.overlap.max_running().saturating_sub(running);
         let statement = statement(&row, &moved, &slots, &queued, now)?;
-        moved.after = row.job;
+        moved.fires = row.job.due.filter(|_| row.job.is_scheduled()).map(|due| due.fire_at);
         Ok((moved, statement))
     }
 
@@ -329,11 +343,11 @@ impl Firing<'_> {
                 batch.blocked |= moved.free == 0;
             }
         }
-        if let Some(due) = moved.after.due.filter(|_| moved.after.is_scheduled()) {
-            if due.fire_at <= batch.now {
+        if let Some(at) = moved.fires {
+            if at <= batch.now {
                 batch.more = true;
             } else {
-                batch.next_at = batch.next_at.into_iter().chain([due.fire_at]).min();
+                batch.next_at = batch.next_at.into_iter().chain([at]).min();
             }
         }
     }

@@ -19,7 +19,7 @@ use unified_scheduler_core::{Error, Timestamp};
 use super::effects::{self, Effect};
 use super::places::state;
 use super::{finish, logs, nodes, read};
-use crate::db::{Db, Durability, only};
+use crate::db::{Db, Durability, at_once, only, parts};
 use crate::error::Step;
 use crate::ids::{inner_key, object_id, put_in};
 use crate::legacy::{OURS, ours};
@@ -37,8 +37,11 @@ pub(crate) async fn complete(db: &Db, request: CompleteRequest<'_>) -> Step<(Vec
             .await
             .map(|outcomes| (outcomes, false));
     }
-    let owned: Vec<(&NodeRef, &Completion)> = completions.iter().map(|c| (node, c)).collect();
-    let ended = end(db, &owned, now, false).await?;
+    let parts = parts_by_job(completions).into_iter().map(async |part| {
+        let owned: Vec<(&NodeRef, &Completion)> = part.into_iter().map(|c| (node, c)).collect();
+        end(db, &owned, now, false).await
+    });
+    let ended = at_once(parts).await?.into_iter().fold(Ended::nothing(), Ended::and);
     let outcomes = if ended.all {
         let paused = |c: &Completion| ended.paused.get(&object_id(&c.execution_id)).copied().unwrap_or(false);
         completions.iter().map(|c| CompleteOutcome::Applied { paused: paused(c) }).collect()
@@ -46,6 +49,16 @@ pub(crate) async fn complete(db: &Db, request: CompleteRequest<'_>) -> Step<(Vec
         earlier(db, node, completions, true, &ended).await?
     };
     Ok((outcomes, ended.hint))
+}
+
+/// The ends in parts that can be written at once: those of one job count in order, so they stay together.
+fn parts_by_job(completions: &[Completion]) -> Vec<Vec<&Completion>> {
+    let mut by_job: HashMap<&JobId, Vec<&Completion>> = HashMap::with_capacity(completions.len());
+    for completion in completions {
+        by_job.entry(&completion.job_id).or_default().push(completion);
+    }
+    let parts = parts(by_job.into_values().collect()).into_iter();
+    parts.map(|part: Vec<Vec<&Completion>>| part.into_iter().flatten().collect()).collect()
 }
 
 /// What an attempt to end executions came to.
@@ -59,6 +72,21 @@ pub(crate) struct Ended {
     pub(crate) docs: Vec<Document>,
     /// Whether something new waits, or is due.
     pub(crate) hint: bool,
+}
+
+impl Ended {
+    fn nothing() -> Self {
+        Self { all: true, ..Self::default() }
+    }
+
+    /// Both attempts as one.
+    fn and(mut self, other: Self) -> Self {
+        self.all &= other.all;
+        self.hint |= other.hint;
+        self.paused.extend(other.paused);
+        self.docs.extend(other.docs);
+        self
+    }
 }
 
 /// Ends executions, each only while its owner owns it, with all that follows.
@@ -160,10 +188,9 @@ fn after(completion: &Completion, jobs: &HashMap<JobId, Job>, now: Timestamp) ->
 /// Whether many of these fit into one statement.
 fn is_small(completion: &Completion) -> bool {
     let small = |result: &JobResult| {
-        result.details.is_null()
-            && result.errors.is_empty()
-            && result.warnings.is_empty()
-            && result.message.len() < 1000
+        let size = result.message.len()
+            + result.errors.iter().chain(&result.warnings).map(String::len).sum::<usize>();
+        size < 1000 && (result.details.is_null() || result.details.to_string().len() < 1000)
     };
     completion.logs.is_empty() && completion.error.is_none() && completion.result.as_ref().is_none_or(small)
 }

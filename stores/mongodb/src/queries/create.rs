@@ -100,6 +100,8 @@ async fn write(db: &Db, jobs: &[&Job], actor: &str, now: Timestamp) -> Step<bool
         if let Ok(own) = doc.get_document_mut(OURS) {
             own.insert("ops", ops.to_bson());
         }
+        // As it will be read; so its first claim need not parse it.
+        drop(JobRow::read(doc.clone(), &db.cache, now));
         docs.push(doc);
     }
     match &docs[..] {
