@@ -135,8 +135,8 @@ def all_variants(soon):
         _rest("negative interval", schedule={**HOUR, "interval_seconds": -5}, status="failed",
               nextRunAt=past),
         # Time-out.
-        _run("timeout_seconds", parameters={"seconds": 30}, timeout_seconds=1, timeout=9, status="timeout"),
-        _run("timeout", parameters={"seconds": 30}, timeout=1, status="timeout"),
+        _run("timeout_seconds", parameters={"seconds": 40}, timeout_seconds=4, timeout=39, status="timeout"),
+        _run("timeout", parameters={"seconds": 40}, timeout=4, status="timeout"),
         # Retries that nobody chose; and those of a template that says that they are safe.
         _run("retry_policy", **fail, status="failed",
              retry_policy={"max_retries": 3, "retry_delay_seconds": 1}),

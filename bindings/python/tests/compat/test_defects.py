@@ -151,9 +151,10 @@ async def test_d12_an_engine_that_ends_by_itself_is_started_again(tmp_path: Any)
 async def test_d13_a_job_that_hangs_ends_at_its_time_out_and_blocks_nothing(
     scheduler: UnifiedScheduler,
 ) -> None:
-    count, over = Count(), []
+    count, begun, over = Count(), [], []
 
     async def hangs() -> None:
+        begun.append(1)
         try:
             await asyncio.sleep(3600)
         finally:
@@ -165,13 +166,14 @@ async def test_d13_a_job_that_hangs_ends_at_its_time_out_and_blocks_nothing(
     scheduler.add_job("count", 0.1, count)
     try:
         engine = await engine_of(scheduler)
-        await until(lambda: over)
 
         async def timed_out() -> bool:
             runs = [*await engine.runs("static:hangs"), *await engine.runs("static:stuck")]
             return [run.status for run in runs] == ["timeout", "timeout"]
 
         await until(timed_out)
+        # On a slow machine its time may be out before it has begun.
+        await until(lambda: len(over) == len(begun))
         await until(lambda: count.n >= 5)
     finally:
         release.set()
