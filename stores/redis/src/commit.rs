@@ -27,20 +27,32 @@ pub(crate) struct Move {
     pub(crate) made: Vec<(Execution, Disposition)>,
 }
 
+/// The times of a plain start, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Start {
+    next_due: i64,
+    due: i64,
+}
+
 impl Move {
     fn lane(&self) -> (i32, &str) {
         (self.after.priority, &self.after.handler)
     }
 
-    /// Whether all there is to write is one execution that starts, and that nobody can have recorded yet, and
-    /// the next due time, when it fires.
-    fn only_starts(&self) -> bool {
-        let [(execution, Disposition::Start)] = &self.made[..] else { return false };
-        self.after.due.is_some_and(|due| due.fire_at == due.due_at)
-            && self.live == Live::default()
+    fn place(&self) -> ((i32, &str), Option<Start>) {
+        (self.lane(), self.only_starts())
+    }
+
+    /// The times of a job of which all there is to write is one execution that starts, and that nobody can have
+    /// recorded yet, and the next due time, when it fires.
+    fn only_starts(&self) -> Option<Start> {
+        let [(execution, Disposition::Start)] = &self.made[..] else { return None };
+        let due = self.after.due.filter(|due| due.fire_at == due.due_at)?;
+        let plain = self.live == Live::default()
             && self.fault.is_none()
             && !self.cancel_running
-            && !self.may_be_recorded(execution)
+            && !self.may_be_recorded(execution);
+        plain.then(|| Start { next_due: due.due_at.as_millis(), due: execution.due_at.as_millis() })
     }
 
     fn may_be_recorded(&self, execution: &Execution) -> bool {
@@ -57,9 +69,10 @@ impl Session {
         moves: Vec<Move>,
         batch: &mut ClaimBatch,
     ) -> Result<bool> {
-        // Jobs of one lane stand together. The order among what was claimed is that in which it was due.
+        // Jobs of one lane stand together, and in it those that are written alike. The order among what was claimed
+        // is that in which it was due.
         let mut order: Vec<usize> = (0..moves.len()).collect();
-        order.sort_by(|a, b| moves[*a].lane().cmp(&moves[*b].lane()));
+        order.sort_by_cached_key(|one| moves[*one].place());
         let lanes: Vec<&[usize]> = order.chunk_by(|a, b| moves[*a].lane() == moves[*b].lane()).collect();
         let mut call = self.link.call(&scripts::COMMIT);
         call.arg(request.node.id.as_str())
@@ -73,9 +86,11 @@ impl Session {
         }
         for lane in lanes {
             let (priority, handler) = lane.first().map(|first| moves[*first].lane()).unwrap_or_default();
-            call.arg(handler).arg(priority).arg(lane.len());
-            for one in lane {
-                write(&mut call, &moves[*one])?;
+            let groups: Vec<&[usize]> =
+                lane.chunk_by(|a, b| moves[*a].only_starts() == moves[*b].only_starts()).collect();
+            call.arg(handler).arg(priority).arg(groups.len());
+            for group in groups {
+                write_group(&mut call, group, &moves)?;
             }
         }
         let mut answer = Answer::of(self.link.run(&call).await?)?;
@@ -102,14 +117,25 @@ impl Session {
     }
 }
 
-/// What is to be written for one job, as `scripts/commit.lua` takes it.
+/// What is to be written for jobs that are written alike, as `scripts/commit.lua` takes it.
+fn write_group(call: &mut Call, group: &[usize], moves: &[Move]) -> Result<()> {
+    call.arg(group.len());
+    match group.first().and_then(|first| moves[*first].only_starts()) {
+        Some(start) => call.arg(start.next_due).arg(start.due),
+        None => call.arg("").arg(""),
+    };
+    for one in group {
+        write(call, &moves[*one])?;
+    }
+    Ok(())
+}
+
 fn write(call: &mut Call, one: &Move) -> Result<()> {
     call.arg(one.job.id.as_str()).arg(one.after.pack());
-    if one.only_starts()
-        && let (Some(due), [(execution, _)]) = (one.after.due, &one.made[..])
+    if one.only_starts().is_some()
+        && let [(execution, _)] = &one.made[..]
     {
-        call.arg("s").arg(due.due_at.as_millis());
-        call.arg(key(&execution.id)).arg(row(execution)?).arg(execution.due_at.as_millis());
+        call.arg(key(&execution.id)).arg(row(execution)?);
         return Ok(());
     }
     call.arg(one.made.len());

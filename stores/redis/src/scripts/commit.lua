@@ -1,11 +1,12 @@
 -- The second half of a claim: writes what was planned for each job that this claim still holds. Whatever
 -- changes a job, or what of it is running, ends the hold.
 -- ARGV: clock, origin, node, epoch, time of the plan, the hold, number of handlers, number of lanes,
--- handlers ..., and for each lane: handler, priority, number of jobs; and for each of its jobs: id, state, and
--- how many records it gets, or `s` for one that starts and was never recorded before. Then, for `s`: due (fire is
--- the same), and the record's id, row and due. Else: due (empty: never), fire, running, queued, whether to cancel
--- what runs, the detail of setting it aside, and for each record: id, row, due, status, whether it may have been
--- recorded before.
+-- handlers ..., and for each lane: handler, priority, number of groups. A group is either of jobs that each start one
+-- execution that was never recorded before: number of jobs, when each is due next (and fires), when the execution
+-- was due; and for each job: id, state, and the execution's id and row. Or of others: number of jobs, and twice
+-- nothing; and for each job: id, state, number of records, due (empty: never), fire, running, queued, whether to
+-- cancel what runs, the detail of setting it aside; and for each record: id, row, due, status, whether it may have
+-- been recorded before.
 -- Answers wins: false, or for each record of the job 1 or 0.
 local node, epoch, planned_at = ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local hold = ARGV[6]
@@ -22,11 +23,11 @@ local set = {}
 local running_now = {}
 local rows, is, ended, opened = {}, { running = running_now }, {}, {}
 local wins, cancelled = {}, {}
-local key, times
+local attempt, of = redis.pcall, P .. 'of:'
 
 -- Files an execution of a job; false where the key of its job's executions holds something else.
 local function index(job, score, x, due)
-  return type(redis.pcall('ZADD', P .. 'of:' .. job, score, x, due, first_slot .. x)) == 'number'
+  return type(attempt('ZADD', of .. job, score, x, due, first_slot .. x)) == 'number'
 end
 
 local function broken(id)
@@ -86,47 +87,62 @@ local function write_records(id, a, handler, priority)
   return table.concat(made)
 end
 
-local function write(id, a, handler, priority)
-  local due = ARGV[a + 3]
-  local fire = due
-  if ARGV[a + 2] == 's' then
-    local x = ARGV[a + 4]
-    if not index(id, SETTLED, x, ARGV[a + 6]) then return broken(id) end
-    rows[#rows + 1] = x
-    rows[#rows + 1] = ARGV[a + 5]
-    running_now[#running_now + 1] = '0'
-    running_now[#running_now + 1] = x
-    opened[#opened + 1] = id
-    opened[#opened + 1] = 'r' .. x
-    wins[#wins] = '1'
-  else
-    if ARGV[a + 8] ~= '' then
-      local s = state_of(id)
-      unfile(id, s)
-      set_aside(id, s, open(ARGV[a + 1])[6], ARGV[a + 8])
-      wins[#wins] = ''
-      return
-    end
-    local kind = call('TYPE', P .. 'of:' .. id).ok
-    if kind ~= 'zset' and kind ~= 'none' then return broken(id) end
-    local made = write_records(id, a, handler, priority)
-    if not made then return ready(id, state_of(id)) end
-    wins[#wins] = made
-    fire = ARGV[a + 4]
+-- Writes a job by the arguments from `a` on; answers what it won.
+local function write(id, a, lane_of, times)
+  if ARGV[a + 8] ~= '' then
+    local s = state_of(id)
+    unfile(id, s)
+    set_aside(id, s, open(ARGV[a + 1])[6], ARGV[a + 8])
+    return ''
   end
+  local kind = call('TYPE', of .. id).ok
+  if kind ~= 'zset' and kind ~= 'none' then
+    broken(id)
+    return false
+  end
+  local made = write_records(id, a, lane_of.handler, lane_of.priority)
+  if not made then
+    ready(id, state_of(id))
+    return false
+  end
+  local due, fire = ARGV[a + 3], ARGV[a + 4]
   set[#set + 1] = id
   set[#set + 1] = ARGV[a + 1]
   if due ~= '' and fire == due then
     -- One list does for both orders.
     times[#times + 1] = due
     times[#times + 1] = id
-    return
+    return made
   end
   call('ZADD', P .. 'by_due', due ~= '' and due or '+inf', id)
   if due == '' then
-    call('ZREM', key, id)
+    call('ZREM', lane_of.key, id)
   else
-    call('ZADD', key, fire, id)
+    call('ZADD', lane_of.key, fire, id)
+  end
+  return made
+end
+
+-- Writes `n` jobs that each start one execution, by the arguments from `first` on. They are most of what there is,
+-- so nothing here is done twice that can be done once.
+local function start(n, next_due, due, first, is_ours, times)
+  local n_set, n_times, n_rows, n_running, n_opened, n_wins = #set, #times, #rows, #running_now, #opened, #wins
+  for a = first, first + (n - 1) * 4, 4 do
+    local id, x = ARGV[a], ARGV[a + 2]
+    n_wins = n_wins + 1
+    if not is_ours(id) then
+      wins[n_wins] = false
+    elseif not index(id, SETTLED, x, due) then
+      broken(id)
+      wins[n_wins] = false
+    else
+      wins[n_wins] = '1'
+      set[n_set + 1], set[n_set + 2], n_set = id, ARGV[a + 1], n_set + 2
+      times[n_times + 1], times[n_times + 2], n_times = next_due, id, n_times + 2
+      rows[n_rows + 1], rows[n_rows + 2], n_rows = x, ARGV[a + 3], n_rows + 2
+      running_now[n_running + 1], running_now[n_running + 2], n_running = '0', x, n_running + 2
+      opened[n_opened + 1], opened[n_opened + 2], n_opened = id, 'r' .. x, n_opened + 2
+    end
   end
 end
 
@@ -134,20 +150,30 @@ local as_planned = hold == 'moves ' .. (call('GET', P .. 'moves') or '')
 call('INCR', P .. 'moves')
 told_of_move = true
 for _ = 1, tonumber(ARGV[8]) do
-  local handler, priority, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
-  key, times = lane('j', handler, priority), {}
+  local lane_of = { handler = ARGV[at], priority = ARGV[at + 1], key = lane('j', ARGV[at], ARGV[at + 1]) }
+  local n_groups, times, held = tonumber(ARGV[at + 2]), {}, {}
   at = at + 3
-  local held = {}
   if not as_planned and tonumber(hold) then
-    for _, id in ipairs(call('ZRANGEBYSCORE', key, hold, hold)) do held[id] = true end
+    for _, id in ipairs(call('ZRANGEBYSCORE', lane_of.key, hold, hold)) do held[id] = true end
   end
-  for i = 1, count do
-    local id, place, kind = ARGV[at], at, ARGV[at + 2]
-    at = at + (kind == 's' and 7 or 9 + 5 * kind)
-    wins[#wins + 1] = false
-    if as_planned or held[id] then write(id, place, handler, priority) end
+  local function is_ours(id)
+    return as_planned or held[id]
   end
-  bulk('ZADD', key, times)
+  for _ = 1, n_groups do
+    local n, next_due, due = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2]
+    at = at + 3
+    if next_due ~= '' then
+      start(n, next_due, due, at, is_ours, times)
+      at = at + 4 * n
+    else
+      for _ = 1, n do
+        local id = ARGV[at]
+        wins[#wins + 1] = is_ours(id) and write(id, at, lane_of, times) or false
+        at = at + 9 + 5 * ARGV[at + 2]
+      end
+    end
+  end
+  bulk('ZADD', lane_of.key, times)
   bulk('ZADD', P .. 'by_due', times)
 end
 bulk('HSET', P .. 'job', set)

@@ -26,6 +26,15 @@ for c, text in ipairs(get_all(P .. 'open', job_ids)) do opens[job_ids[c]] = text
 local any_waiting = call('ZCARD', P .. 'is:pending') > 0
 local hint, outcomes, told = false, {}, {}
 local x_set, is, ended, run_set, by_run = {}, {}, {}, {}, {}
+-- How long those lists are: `#` counts anew each time.
+local n_kept, n_ran = 0, 0
+
+local function ran(job, started, run)
+  runs[job] = run
+  by_run[n_ran + 1], by_run[n_ran + 2] = started, job
+  run_set[n_ran + 1], run_set[n_ran + 2] = job, run
+  n_ran = n_ran + 2
+end
 
 local function follow(new, must_be_enabled)
   local h, after = open(new[2])
@@ -60,12 +69,7 @@ local function affect(job, started, fail, run, rare)
     failures = failures_of(job)
     if fail ~= 'k' then failures = failures + 1 end
   end
-  run = run .. (failures == 0 and '\0' or pack(failures))
-  runs[job] = run
-  by_run[#by_run + 1] = started
-  by_run[#by_run + 1] = job
-  run_set[#run_set + 1] = job
-  run_set[#run_set + 1] = run
+  ran(job, started, run .. (failures == 0 and '\0' or pack(failures)))
   local most, paused = tonumber(fail:sub(2)), false
   if most and failures >= most and state() and s[2] then
     states[job] = change_by_scheduler(job, s, 'paused', rare[7], function(j) j[2] = false end)
@@ -94,12 +98,12 @@ end
 
 -- Takes an execution out of what of its job is open; answers whether the job is there.
 local function close_one(job, id)
-  local text = opens[job]
-  local there = text:find('r' .. id, 1, true)
-  if there and #text == 17 then
+  local text, this = opens[job], 'r' .. id
+  if text == this then
     opens[job] = ''
     return true
   end
+  local there = text:find(this, 1, true)
   opens[job] = without(text, id)
   return there or (not text:find('d' .. id, 1, true) and call('HEXISTS', P .. 'job', job) == 1)
 end
@@ -119,6 +123,7 @@ for _, group in ipairs(groups) do
   local gone = lives_here.ids
   is[status] = is[status] or {}
   local of_status = is[status]
+  local n_of, n_gone = #of_status, #gone
   for p = group.first, group.first + (group.n - 1) * group.step, group.step do
     c = c + 1
     local id, job = ARGV[p], ARGV[p + 1]
@@ -136,7 +141,8 @@ for _, group in ipairs(groups) do
     end
     if row then
       outcome = 1
-      gone[#gone + 1] = id
+      n_gone = n_gone + 1
+      gone[n_gone] = id
       local there = close_one(job, id)
       if called_off then call('SREM', P .. 'stop:' .. who, id) end
       if rare then
@@ -146,12 +152,7 @@ for _, group in ipairs(groups) do
       end
       if there and fail == 'r' and not rare then
         -- As most end: nothing follows for the job.
-        local last = run .. id .. '\0'
-        runs[job] = last
-        by_run[#by_run + 1] = started
-        by_run[#by_run + 1] = job
-        run_set[#run_set + 1] = job
-        run_set[#run_set + 1] = last
+        ran(job, started, run .. id .. '\0')
       elseif there and affect(job, started, fail, run .. id, rare) then
         local h, rest = open(row)
         h[9] = true
@@ -161,12 +162,10 @@ for _, group in ipairs(groups) do
       if reaper then told[c] = row end
       if kept then
         rows[id] = row
-        x_set[#x_set + 1] = id
-        x_set[#x_set + 1] = row
-        of_status[#of_status + 1] = '0'
-        of_status[#of_status + 1] = id
-        ended[#ended + 1] = ended_at
-        ended[#ended + 1] = id
+        x_set[n_kept + 1], x_set[n_kept + 2] = id, row
+        ended[n_kept + 1], ended[n_kept + 2] = ended_at, id
+        of_status[n_of + 1], of_status[n_of + 2] = '0', id
+        n_kept, n_of = n_kept + 2, n_of + 2
       else
         rows[id] = false
         local h, rest = open(row)

@@ -1,5 +1,6 @@
 -- Enters a node. ARGV: clock, origin, node, ttl, info.
 mark_format()
+never_a_list()
 forget_nodes()
 local epoch = call('INCR', P .. 'epoch')
 local until_ = NOW + tonumber(ARGV[4])

@@ -18,6 +18,7 @@
 --           10 version
 --        what only the client reads
 local P = KEYS[1]
+local ARGV = ARGV
 local call, pack, unpack_one = redis.call, cmsgpack.pack, cmsgpack.unpack_one
 local AUDIT_KEPT = 100000
 -- Grows when older versions can't use the keys as they are from then on.
@@ -278,6 +279,13 @@ local function without(text, id)
     if text:sub(i + 1, i + 16) == id then return text:sub(1, i - 1) .. text:sub(i + 17) end
   end
   return text
+end
+
+-- The server keeps a small hash as a list, which it searches from the beginning for every field, and a batch of
+-- what starts and ends is small. A value that is too long for a list keeps it from that. It has no job's id, for
+-- it is no UTF-8.
+local function never_a_list()
+  call('HSETNX', P .. 'open', '\255', (' '):rep(65))
 end
 
 local function open_of(job)
