@@ -36,11 +36,13 @@ pub(crate) struct Membership {
     failures: u32,
     /// When the last heartbeat that was answered was sent, and the store's clock in its answer.
     last_beat: Option<(Duration, Timestamp)>,
+    /// Whether more was recorded as running here than this node knew of, at the last heartbeat.
+    more_recorded: bool,
 }
 
 /// What one heartbeat said.
 enum Beat {
-    Renewed { overdue: bool },
+    Renewed { overdue: bool, doubt: bool },
     Refused,
     NoAnswer,
 }
@@ -48,7 +50,7 @@ enum Beat {
 impl Membership {
     pub(crate) fn new(engine: Arc<Engine>) -> Self {
         let id = engine.ids.node(&engine.options.node_name);
-        Self { engine, id, contact_since: None, failures: 0, last_beat: None }
+        Self { engine, id, contact_since: None, failures: 0, last_beat: None, more_recorded: false }
     }
 
     /// Keeps the node a member until the engine ends.
@@ -118,13 +120,19 @@ impl Membership {
             wait = match self.beat(node).await {
                 Beat::Refused => return,
                 Beat::NoAnswer => self.engine.backoff(self.failures).min(lease / 4),
-                Beat::Renewed { overdue } => {
+                Beat::Renewed { overdue, doubt } => {
                     let steady = self.engine.clock.steady();
                     let contact = self.contact_since.map_or(Duration::ZERO, |t| steady.saturating_sub(t));
                     self.engine.renewed.notify_one();
                     // One batch between two heartbeats: a long reaping must not cost the reaper's own lease.
                     let more = overdue && contact >= lease && self.reap().await;
-                    if more { Duration::ZERO } else { renew_after(lease) }
+                    if more {
+                        Duration::ZERO
+                    } else if doubt {
+                        lease / 10
+                    } else {
+                        renew_after(lease)
+                    }
                 }
             };
         }
@@ -151,12 +159,16 @@ impl Membership {
                         running.stop(StopReason::Cancelled);
                     }
                 }
-                // What is claimed or recorded just now may be counted here or there: that is no harm.
-                if n_running > owned.max(engine.owned.len()) {
+                // What is claimed just now is recorded before this node knows of it. Only what is still
+                // unknown a little later is worth asking for.
+                let more_recorded = n_running > owned.max(engine.owned.len());
+                let doubt = more_recorded && !self.more_recorded;
+                if more_recorded && self.more_recorded {
                     engine.reconcile.store(true, Ordering::Relaxed);
                     engine.wake.notify_one();
                 }
-                Beat::Renewed { overdue }
+                self.more_recorded = doubt;
+                Beat::Renewed { overdue, doubt }
             }
             Ok(HeartbeatOutcome::Refused) => Beat::Refused,
             Err(error) => {

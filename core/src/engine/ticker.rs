@@ -4,7 +4,7 @@
 //! knows nothing of. So after every claim without an answer the ticker asks the store what this node
 //! owns, and starts what it did not know. A call that was given up can still commit at any time later,
 //! and a network may repeat one; so each heartbeat tells how much is recorded as running here, and when
-//! that is more than the node knows of, the ticker asks as well.
+//! that is more than the node knows of, and is again a little later, the ticker asks as well.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
