@@ -36,13 +36,13 @@ pub(crate) struct Membership {
     failures: u32,
     /// When the last heartbeat that was answered was sent, and the store's clock in its answer.
     last_beat: Option<(Duration, Timestamp)>,
-    /// Whether more was recorded as running here than this node knew of, at the last heartbeat.
-    more_recorded: bool,
+    /// Whether the last heartbeat counted more running here than this node knew of, which the next is to confirm.
+    in_doubt: bool,
 }
 
 /// What one heartbeat said.
 enum Beat {
-    Renewed { overdue: bool, doubt: bool },
+    Renewed { overdue: bool },
     Refused,
     NoAnswer,
 }
@@ -50,7 +50,7 @@ enum Beat {
 impl Membership {
     pub(crate) fn new(engine: Arc<Engine>) -> Self {
         let id = engine.ids.node(&engine.options.node_name);
-        Self { engine, id, contact_since: None, failures: 0, last_beat: None, more_recorded: false }
+        Self { engine, id, contact_since: None, failures: 0, last_beat: None, in_doubt: false }
     }
 
     /// Keeps the node a member until the engine ends.
@@ -120,7 +120,7 @@ impl Membership {
             wait = match self.beat(node).await {
                 Beat::Refused => return,
                 Beat::NoAnswer => self.engine.backoff(self.failures).min(lease / 4),
-                Beat::Renewed { overdue, doubt } => {
+                Beat::Renewed { overdue } => {
                     let steady = self.engine.clock.steady();
                     let contact = self.contact_since.map_or(Duration::ZERO, |t| steady.saturating_sub(t));
                     self.engine.renewed.notify_one();
@@ -128,7 +128,7 @@ impl Membership {
                     let more = overdue && contact >= lease && self.reap().await;
                     if more {
                         Duration::ZERO
-                    } else if doubt {
+                    } else if self.in_doubt {
                         lease / 10
                     } else {
                         renew_after(lease)
@@ -161,14 +161,13 @@ impl Membership {
                 }
                 // What is claimed just now is recorded before this node knows of it. Only what is still
                 // unknown a little later is worth asking for.
-                let more_recorded = n_running > owned.max(engine.owned.len());
-                let doubt = more_recorded && !self.more_recorded;
-                if more_recorded && self.more_recorded {
+                let more = n_running > owned.max(engine.owned.len());
+                if more && self.in_doubt {
                     engine.reconcile.store(true, Ordering::Relaxed);
                     engine.wake.notify_one();
                 }
-                self.more_recorded = doubt;
-                Beat::Renewed { overdue, doubt }
+                self.in_doubt = more && !self.in_doubt;
+                Beat::Renewed { overdue }
             }
             Ok(HeartbeatOutcome::Refused) => Beat::Refused,
             Err(error) => {
