@@ -55,6 +55,7 @@ async fn filled(prepared: &mut Prepared) -> Result<Plot, Failure> {
     let node = jobs::BareNode::join(Arc::clone(&store)).await?;
     let claimed = node.claim(1).await?;
     node.complete(&claimed).await?;
+    node.leave().await?;
     store.close().await?;
     Ok(plot)
 }

@@ -123,6 +123,15 @@ impl BareNode {
         })
     }
 
+    /// Leaves, so that nobody counts on it any more.
+    ///
+    /// # Errors
+    ///
+    /// The store's own.
+    pub async fn leave(self) -> Result<()> {
+        self.store.leave(&self.node).await
+    }
+
     /// Claims at most `limit`.
     ///
     /// # Errors

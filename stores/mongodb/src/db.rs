@@ -1,7 +1,7 @@
 //! The database as the verbs use it: collections by their names, batches of writes as one command each,
 //! and the store's clock.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use crate::cache::Cache;
 use crate::error::{DUPLICATE_KEY, Step, of_code};
 use crate::queries::board::Board;
 use crate::queries::nodes::Beating;
+use crate::sharing::Sharing;
 use crate::value::{count, time};
 
 /// The names of the collections.
@@ -103,9 +104,11 @@ const PART: usize = 200;
 /// more statements, and gain little.
 const PARTS: usize = 2;
 
-/// The parts of a batch, in order, each with its share.
-pub(crate) fn parts<T>(batch: Vec<T>) -> Vec<Vec<T>> {
-    let n = (batch.len() / PART).clamp(1, PARTS);
+/// The parts of a batch, in order, each with its share. Where nodes are in one another's way the server has
+/// enough to write at once, and a part would only be one more statement.
+pub(crate) fn parts<T>(db: &Db, batch: Vec<T>) -> Vec<Vec<T>> {
+    let most = if db.seen.sharing.is_on() { 1 } else { PARTS };
+    let n = (batch.len() / PART).clamp(1, most);
     let size = batch.len().div_ceil(n).max(1);
     let mut batch = batch.into_iter();
     (0..n).map(|_| batch.by_ref().take(size).collect()).collect()
@@ -147,9 +150,7 @@ pub(crate) struct Seen {
     strangers: AtomicBool,
     /// The epochs of all nodes, the eldest first.
     living: Mutex<Vec<i64>>,
-    /// For how many claims more this node leaves to others what is theirs, because some of what it wanted
-    /// to claim was claimed by others first.
-    contended: AtomicU32,
+    pub(crate) sharing: Sharing,
 }
 
 impl Seen {
@@ -169,21 +170,9 @@ impl Seen {
         living.first().copied().unwrap_or_default()
     }
 
-    /// Others were faster than a claim of this node.
-    pub(crate) fn contend(&self) {
-        const CLAIMS: u32 = 16;
-        self.contended.store(CLAIMS, Ordering::Relaxed);
-    }
-
-    /// The share of this node, where nodes are in one another's way: of so many, which.
-    pub(crate) fn share(&self, epoch: i64) -> Option<(i64, i64)> {
-        const MOST: i64 = 8;
-        let left = self.contended.load(Ordering::Relaxed).checked_sub(1)?;
-        self.contended.store(left, Ordering::Relaxed);
-        let living = self.living.lock().unwrap_or_else(PoisonError::into_inner);
-        let shares = i64::try_from(living.len()).map_or(MOST, |n| n.min(MOST));
-        let rank = i64::try_from(living.iter().position(|it| *it == epoch)?).ok()?;
-        (shares > 1).then(|| (shares, rank % shares))
+    /// The epochs of the nodes that live, in order.
+    pub(crate) fn living(&self) -> Vec<i64> {
+        self.living.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

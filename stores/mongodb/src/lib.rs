@@ -18,6 +18,7 @@ mod queries;
 mod rows;
 mod schema;
 mod scout;
+mod sharing;
 mod store;
 mod value;
 

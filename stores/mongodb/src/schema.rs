@@ -62,7 +62,7 @@ pub(crate) fn wanted(names: &Names) -> Vec<(String, Vec<Index>)> {
             index(doc! { "createdAt": 1, "_id": 1 }),
             index(doc! { "lastRunAt": 1, "_id": 1 }),
             index(doc! { ours!("due"): 1, "_id": 1 }),
-            index(doc! { ours!("handler"): 1, ours!("priority"): -1, ours!("fire"): 1 })
+            index(doc! { ours!("handler"): 1, ours!("priority"): -1, ours!("fire"): 1, ours!("share"): 1 })
                 .over(there(ours!("fire"))),
             index(doc! { ours!("handler"): 1, ours!("fire"): 1 }).over(there(ours!("fire"))),
             index(doc! { ours!("v"): 1 }),

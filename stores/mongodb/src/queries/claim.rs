@@ -19,7 +19,7 @@ use unified_scheduler_core::store::{
 use unified_scheduler_core::{Error, Timestamp};
 
 use super::calendars::Known;
-use super::look::{Look, look};
+use super::look::{Found, Look, look};
 use super::ops::{self, Deed, Ops, carry_out};
 use super::places::{self, Open};
 use super::{effects, nodes, pending, strangers};
@@ -33,6 +33,9 @@ use crate::value::date;
 /// Claims after this long make sure that the node still holds its lease.
 const SLOW: std::time::Duration = std::time::Duration::from_secs(2);
 
+/// From here on a claim that others win costs more than to leave them their share unasked.
+const LARGE: usize = 100;
+
 /// Claims, and with `scan` also takes over what other programs wrote. The flag says whether everything is
 /// as it was.
 pub(crate) async fn claim(
@@ -44,7 +47,8 @@ pub(crate) async fn claim(
 ) -> Step<(ClaimOutcome, bool)> {
     let begun = Instant::now();
     let handlers: Vec<&str> = request.handlers.iter().map(String::as_str).collect();
-    let share = db.seen.share(request.node.epoch.0);
+    let epoch = request.node.epoch.0;
+    let mut share = db.seen.sharing.next(epoch, &db.seen.living());
     let mut found = look(db, &handlers, request.limit, Look { scan, share }).await?;
     let now = found.board.now;
     if found.board.lease(request.node).is_none_or(|until| until <= now) {
@@ -58,25 +62,59 @@ pub(crate) async fn claim(
     } else if share.is_some() && found.due.is_empty() {
         // Others are slow, or gone: what is theirs is anybody's.
         found = look(db, &handlers, request.limit, Look::default()).await?;
+        if found.due.len() > request.limit {
+            db.seen.sharing.help_out();
+        }
+    } else if request.limit >= LARGE
+        && found.due.len() > request.limit
+        && let Some(likely) = db.seen.sharing.likely(epoch, &db.seen.living())
+        && found.keep(likely)
+    {
+        // More than one claim takes, so all nodes that live are likely to have seen the same.
+        db.seen.sharing.contend();
+        share = Some(likely);
     }
     let mut batch = ClaimBatch { now, next_at: found.next_at, ..ClaimBatch::default() };
     quiet &= found.pending.is_empty() && found.due.is_empty();
-    let changed = pending::take(db, &request, &handlers, found.pending, &mut batch).await?;
+    let changed =
+        pending::take(db, &request, &handlers, std::mem::take(&mut found.pending), &mut batch).await?;
     let room = request.limit.saturating_sub(batch.claimed.len());
-    let mut due = found.due;
     // Beside a share there may be more.
-    batch.more |= due.len() > room || (share.is_some() && !due.is_empty());
-    due.truncate(room);
-    refresh(db, &mut due, &changed).await?;
-    if !due.is_empty() {
-        let calendars = known.at(db, found.calendars).await?;
-        let firing = Firing { db, request, planner, calendars: &calendars };
-        firing.fire(due, &mut batch).await?;
+    batch.more |= found.due.len() > room || (share.is_some() && !found.due.is_empty());
+    found.due.truncate(room);
+    refresh(db, &mut found.due, &changed).await?;
+    if fire(db, known, request, planner, found, &mut batch).await? {
+        // Others had them all. Again at once, and only what they leave to this node: after a wait it would
+        // lose to them again.
+        let share = db.seen.sharing.next(epoch, &db.seen.living());
+        let mut found = look(db, &handlers, room, Look { scan: false, share }).await?;
+        if found.board.lease(request.node).is_none_or(|until| until <= found.board.now) {
+            return Ok((ClaimOutcome::Refused, false));
+        }
+        batch.now = found.board.now;
+        found.due.truncate(room);
+        fire(db, known, request, planner, found, &mut batch).await?;
     }
     if begun.elapsed() > SLOW && nodes::lease(db, request.node).await?.0.is_none() {
         return Ok((ClaimOutcome::Refused, false));
     }
     Ok((ClaimOutcome::Claimed(Box::new(batch)), quiet))
+}
+
+/// Moves due jobs on. Whether all of them went to others.
+async fn fire(
+    db: &Db,
+    known: &Known,
+    request: ClaimRequest<'_>,
+    planner: &dyn Planner,
+    found: Found,
+    batch: &mut ClaimBatch,
+) -> Step<bool> {
+    if found.due.is_empty() {
+        return Ok(false);
+    }
+    let calendars = known.at(db, found.calendars).await?;
+    Firing { db, request, planner, calendars: &calendars }.fire(found.due, batch).await
 }
 
 /// Reads again the due jobs whose pending executions this claim has just started.
@@ -122,23 +160,25 @@ struct Move {
 }
 
 impl Firing<'_> {
-    async fn fire(&self, due: Vec<Document>, batch: &mut ClaimBatch) -> Step<()> {
+    async fn fire(&self, due: Vec<Document>, batch: &mut ClaimBatch) -> Step<bool> {
         let now = batch.now;
         let rows = self.readable(due, batch).await?;
         let (open, changed) = places::tidy(self.db, &rows).await?;
         if changed {
             // Something had ended without telling its job; the next claim sees it as it is.
             batch.more = true;
-            return Ok(());
+            return Ok(false);
         }
-        let parts = parts(rows).into_iter().map(|rows| self.fire_part(rows, &open, now));
+        let mut lost = !rows.is_empty();
+        let parts = parts(self.db, rows).into_iter().map(|rows| self.fire_part(rows, &open, now));
         for (moves, failed, won) in at_once(parts).await? {
             batch.more |= !won;
+            lost &= !won && moves.is_empty();
             for moved in moves {
                 Self::tell(moved, &failed, batch);
             }
         }
-        Ok(())
+        Ok(lost)
     }
 
     /// Moves one part of the jobs on. Also tells which executions did not come to be, and whether nobody
@@ -303,7 +343,11 @@ impl Firing<'_> {
         if n == wanted {
             return Ok(true);
         }
-        self.db.seen.contend();
+        self.db.seen.sharing.contend();
+        if n == 0 {
+            moves.clear();
+            return Ok(false);
+        }
         let keys: Vec<Bson> = moves.iter().map(|moved| moved.key.clone()).collect();
         let records = moves.iter().flat_map(|moved| &moved.records);
         let ids: Vec<ObjectId> = records.map(|(execution, _)| object_id(&execution.id)).collect();

@@ -37,7 +37,7 @@ pub(crate) async fn complete(db: &Db, request: CompleteRequest<'_>) -> Step<(Vec
             .await
             .map(|outcomes| (outcomes, false));
     }
-    let parts = parts_by_job(completions).into_iter().map(async |part| {
+    let parts = parts_by_job(db, completions).into_iter().map(async |part| {
         let owned: Vec<(&NodeRef, &Completion)> = part.into_iter().map(|c| (node, c)).collect();
         end(db, &owned, now, false).await
     });
@@ -52,12 +52,12 @@ pub(crate) async fn complete(db: &Db, request: CompleteRequest<'_>) -> Step<(Vec
 }
 
 /// The ends in parts that can be written at once: those of one job count in order, so they stay together.
-fn parts_by_job(completions: &[Completion]) -> Vec<Vec<&Completion>> {
+fn parts_by_job<'a>(db: &Db, completions: &'a [Completion]) -> Vec<Vec<&'a Completion>> {
     let mut by_job: HashMap<&JobId, Vec<&Completion>> = HashMap::with_capacity(completions.len());
     for completion in completions {
         by_job.entry(&completion.job_id).or_default().push(completion);
     }
-    let parts = parts(by_job.into_values().collect()).into_iter();
+    let parts = parts(db, by_job.into_values().collect()).into_iter();
     parts.map(|part: Vec<Vec<&Completion>>| part.into_iter().flatten().collect()).collect()
 }
 

@@ -10,6 +10,7 @@ use super::strangers::{self, Leftovers};
 use crate::db::Db;
 use crate::error::Step;
 use crate::legacy::{FORMAT, OURS, ours};
+use crate::sharing::Share;
 use crate::value::{count, date, n, text, time};
 
 /// What one question found.
@@ -28,8 +29,21 @@ pub(crate) struct Found {
 pub(crate) struct Look {
     /// Also what other programs wrote.
     pub(crate) scan: bool,
-    /// Of what is due, only one share of so many.
-    pub(crate) share: Option<(i64, i64)>,
+    /// Of what is due, only this.
+    pub(crate) share: Option<Share>,
+}
+
+impl Found {
+    /// Leaves what is due to others, except for this share; where there is nothing of it, all stays.
+    pub(crate) fn keep(&mut self, share: Share) -> bool {
+        let is_ours =
+            |doc: &Document| doc.get_document(OURS).is_ok_and(|own| share.has(count(own.get("share"))));
+        let some = self.due.iter().any(is_ours);
+        if some {
+            self.due.retain(is_ours);
+        }
+        some
+    }
 }
 
 fn tagged(kind: &str) -> Document {
@@ -116,18 +130,17 @@ fn questions(db: &Db, handlers: &[&str], page: usize, now: Timestamp, how: Look)
         doc! { "status": "pending", ours!("handler"): handler.clone(), ours!("run_at"): later.clone() };
     pipeline.push(union(&db.names.executions, next(ours!("run_at"), waiting)));
     for collection in db.names.of_jobs() {
-        let due = doc! {
+        let mut due = doc! {
             ours!("handler"): handler.clone(), ours!("fire"): { "$lte": date(now) },
             // What a newer version wrote is not ours to run, and must not hide others.
             ours!("v"): { "$lte": FORMAT },
         };
+        if let Some(share) = how.share {
+            // The index has it, so that others' jobs are passed over without being read.
+            due.insert(ours!("share"), share.condition());
+        }
         let mut stages =
             vec![doc! { "$match": due }, doc! { "$sort": { ours!("priority"): -1, ours!("fire"): 1 } }];
-        if let Some((shares, which)) = how.share {
-            // Bounded, however much of it is others'.
-            stages.push(doc! { "$limit": n(page.saturating_mul(usize::try_from(shares).unwrap_or(1))) });
-            stages.push(doc! { "$match": { ours!("share"): { "$mod": [shares, which] } } });
-        }
         stages.extend([doc! { "$limit": n(page) }, tagged("due")]);
         pipeline.push(union(collection, stages));
         let not_yet = doc! { ours!("handler"): handler.clone(), ours!("fire"): later.clone() };
