@@ -159,6 +159,15 @@ struct Move {
     free: u32,
 }
 
+/// How much of what a claim wanted to move on it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Won {
+    All,
+    Some,
+    /// Others had it all.
+    Nothing,
+}
+
 impl Firing<'_> {
     async fn fire(&self, due: Vec<Document>, batch: &mut ClaimBatch) -> Step<bool> {
         let now = batch.now;
@@ -172,8 +181,8 @@ impl Firing<'_> {
         let mut lost = !rows.is_empty();
         let parts = parts(self.db, rows).into_iter().map(|rows| self.fire_part(rows, &open, now));
         for (moves, failed, won) in at_once(parts).await? {
-            batch.more |= !won;
-            lost &= !won && moves.is_empty();
+            batch.more |= won != Won::All;
+            lost &= won == Won::Nothing;
             for moved in moves {
                 Self::tell(moved, &failed, batch);
             }
@@ -181,14 +190,14 @@ impl Firing<'_> {
         Ok(lost)
     }
 
-    /// Moves one part of the jobs on. Also tells which executions did not come to be, and whether nobody
-    /// else has changed any of the jobs.
+    /// Moves one part of the jobs on. Also tells which executions did not come to be, and how much of
+    /// them nobody else has changed.
     async fn fire_part(
         &self,
         rows: Vec<JobRow>,
         open: &HashMap<JobId, Open>,
         now: Timestamp,
-    ) -> Step<(Vec<Move>, HashSet<ObjectId>, bool)> {
+    ) -> Step<(Vec<Move>, HashSet<ObjectId>, Won)> {
         let token = ObjectId::new();
         let mut moves = Vec::with_capacity(rows.len());
         let (mut dynamic, mut statics) = (Vec::new(), Vec::new());
@@ -314,14 +323,14 @@ impl Firing<'_> {
         Ok((moved, statement))
     }
 
-    /// Moves the jobs on. Keeps those that nobody else has changed meanwhile; whether that is all of them.
+    /// Moves the jobs on. Keeps those that nobody else has changed meanwhile; how much of them that is.
     async fn write(
         &self,
         moves: &mut Vec<Move>,
         dynamic: Vec<Document>,
         statics: Vec<Document>,
         token: ObjectId,
-    ) -> Step<bool> {
+    ) -> Step<Won> {
         let names = &self.db.names;
         let wanted = (dynamic.len() + statics.len()) as u64;
         // What is not inserted after that has started nothing, and is done again where it is lost.
@@ -330,7 +339,7 @@ impl Firing<'_> {
         } else {
             Durability::Full
         };
-        let mut n = 0;
+        let (mut n, mut n_refused) = (0, 0);
         for (collection, statements) in [(&names.jobs, dynamic), (&names.statics, statics)] {
             if !statements.is_empty() {
                 let written = self.db.update_leniently(collection, statements, how).await?;
@@ -338,15 +347,16 @@ impl Firing<'_> {
                     tracing::error!(%error, collection, "a due job can't be moved on");
                 }
                 n += written.n;
+                n_refused += written.refused.len();
             }
         }
         if n == wanted {
-            return Ok(true);
+            return Ok(Won::All);
         }
         self.db.seen.sharing.contend();
-        if n == 0 {
+        if n == 0 && n_refused == 0 {
             moves.clear();
-            return Ok(false);
+            return Ok(Won::Nothing);
         }
         let keys: Vec<Bson> = moves.iter().map(|moved| moved.key.clone()).collect();
         let records = moves.iter().flat_map(|moved| &moved.records);
@@ -361,7 +371,7 @@ impl Firing<'_> {
             moved.ops = Ops::new(token);
             !moved.records.is_empty()
         });
-        Ok(false)
+        Ok(Won::Some)
     }
 
     /// Enters what became of one job into the answer.
